@@ -1,0 +1,1 @@
+"""From nodes to values: the reference in torch, and printers of kernels."""

@@ -1,0 +1,211 @@
+"""Programs: what to compute from a site energy, cut into stages where a site field is read at a neighbour.
+
+    forces     e_i and F = -dE/dx                                     vjp(E)
+    gradient   d/dtheta of sum_i c_i e_i + w . dE/dx                  vjp(jvp(E)); with `positions` also its derivative by x
+    tangent    e_t and dF along (w, theta_t)                          vjp of jvp(E)
+
+Nothing here knows a term or a back end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from composer.codegen.schedule import Output, Table
+from composer.ir.indices import neighbors
+from composer.ir.jvp import Tangent
+from composer.ir.nodes import ONE, ZERO, Node, displacement, mul, parameter, parse_index, site_input
+from composer.ir.vjp import vjp
+
+
+@dataclass
+class Program:
+    """Outputs by stage. `fields` are site arrays that a later stage reads at neighbours, `adjoints` are collected from neighbours."""
+
+    stages: list[list[Output | Table]]
+    fields: dict[int, list[str]] = field(default_factory=dict)
+    adjoints: dict[int, list[str]] = field(default_factory=dict)
+
+    def site_arrays(self) -> list[str]:
+        """Names of all site arrays, in a fixed order."""
+        names: dict[str, None] = {}
+        for stage in self.stages:
+            for output in stage:
+                if isinstance(output, Table):
+                    for node in walk([*output.weights, *(n for parts in output.rows for n in parts)]):
+                        if node.op == "site":
+                            names.setdefault(node.data[0])
+                    continue
+                if output.kind in ("site", "near"):
+                    names.setdefault(output.name)
+                for node in walk([output.node]):
+                    if node.op == "site":
+                        names.setdefault(node.data[0])
+                    elif node.op == "near":
+                        names.setdefault(field_name(node.args[0]))
+        return list(names)
+
+
+def field_name(node: Node) -> str:
+    """Name of the site array that holds a field read at neighbours."""
+    return f"field {node.key.hex()}"
+
+
+def walk(roots: list[Node]) -> list[Node]:
+    """All nodes below the roots, without looking into fields of neighbours."""
+    seen: dict[Node, None] = {}
+    pending = list(roots)
+    while pending:
+        node = pending.pop()
+        if node not in seen:
+            seen[node] = None
+            if node.op != "near":
+                pending.extend(node.args)
+    return list(seen)
+
+
+def forces(energy: Node, seeded: bool = False) -> Program:
+    """Site energies and forces of sum_i s_i e_i; all s_i = 1 unless `seeded`."""
+    return _Builder([("e", energy)], [(energy, site_input("seed") if seeded else ONE)], positions=True).program()
+
+
+def energies(energy: Node) -> Program:
+    """Site energies alone."""
+    return _Builder([("e", energy)], [], positions=False).program()
+
+
+def gradient(energy: Node, positions: bool = False) -> Program:
+    """Gradient by the parameters (and positions) of sum_i seed_i e_i + seed_t w . dE/dx."""
+    tangent = Tangent(_position_tangent)(energy)
+    return _Builder([], [(energy, site_input("seed")), (tangent, site_input("seed_t"))], positions=positions, parameters=True).program()
+
+
+def parameters(energy: Node) -> Program:
+    """Gradient by the parameters of sum_i seed_i e_i."""
+    return _Builder([], [(energy, site_input("seed"))], positions=False, parameters=True).program()
+
+
+def tangent(energy: Node) -> Program:
+    """Tangents of site energies and forces along a displacement w of the sites and a change of the parameters."""
+    moved = Tangent(_full_tangent)(energy)
+    return _Builder([("e_t", moved)], [(moved, ONE)], positions=True).program()
+
+
+def _position_tangent(leaf: Node) -> Node:
+    return displacement(leaf.data[1], next(iter(leaf.free)), "d_t") if leaf.op == "d" else ZERO  # type: ignore[arg-type]
+
+
+def _full_tangent(leaf: Node) -> Node:
+    if leaf.op == "param":
+        return parameter(*leaf.data, tangent=True)
+    return _position_tangent(leaf)
+
+
+class _Builder:
+    """Collects outputs and places them in stages."""
+
+    def __init__(self, values: list[tuple[str, Node]], seeds: list[tuple[Node, Node]], positions: bool, parameters: bool = False) -> None:
+        self.available: dict[str, int] = {}  # adjoint array -> stage at which it is complete
+        self.memo: dict[Node, int] = {}
+        self.outputs: list[Output] = [Output("site", node, name) for name, node in values]
+        self.positions, self.parameters = positions, parameters
+        self.fields = self._fields([n for _, n in values] + [n for n, _ in seeds])
+        self.outputs += [Output("site", f, field_name(f)) for f in self.fields]
+        self._sweep(seeds)
+        for level in sorted({self.stage(f) for f in self.fields}, reverse=True):
+            chosen = [f for f in self.fields if self.stage(f) == level and f"adjoint {field_name(f)}" in self.available]
+            if chosen:
+                self._sweep([(f, site_input(f"adjoint {field_name(f)}")) for f in chosen])
+
+    def _fields(self, roots: list[Node]) -> list[Node]:
+        found: dict[Node, None] = {}
+        pending = list(roots)
+        while pending:
+            inner = [n.args[0] for n in walk([pending.pop()]) if n.op == "near"]
+            pending += [n for n in inner if n not in found]
+            found.update(dict.fromkeys(inner))
+        return sorted(found, key=self.stage)
+
+    def _sweep(self, seeds: list[tuple[Node, Node]]) -> None:
+        if not seeds:
+            return
+        kinds = {"d": self.positions, "param": self.parameters, "near": self._follows_fields()}
+        found = vjp(seeds, lambda n: kinds.get(n.op, False))
+        for leaf, adjoint in sorted(found.items(), key=lambda item: item[0].key):
+            if leaf.op == "d":
+                self.outputs.append(Output("force", adjoint, axis=leaf.data[1]))
+            elif leaf.op == "param":
+                self.outputs.append(Output("parameter", adjoint, target=leaf))
+            else:
+                name = f"adjoint {field_name(leaf.args[0])}"
+                self.outputs.append(Output("near", adjoint, name))
+                self.available[name] = max(self.available.get(name, 0), self.stage(adjoint) + 1)
+
+    def _follows_fields(self) -> bool:
+        return bool(self.fields) and (self.positions or self.parameters)
+
+    def stage(self, node: Node) -> int:
+        """First stage in which a node can be computed."""
+        found = self.memo.get(node)
+        if found is None:
+            if node.op == "near":
+                found = self.stage(node.args[0]) + 1
+            elif node.op == "site":
+                found = self.available.get(node.data[0], 0)
+            else:
+                found = max((self.stage(a) for a in node.args), default=0)
+            self.memo[node] = found
+        return found
+
+    def program(self) -> Program:
+        last = max((self.stage(o.node) for o in self.outputs), default=0)
+        stages: list[list[Output]] = [[] for _ in range(last + 1)]
+        for output in self.outputs:
+            stages[self.stage(output.node)].append(output)
+        fields = {n: [o.name for o in s if o.kind == "site" and o.name.startswith("field")] for n, s in enumerate(stages)}
+        adjoints = {n: sorted({o.name for o in s if o.kind == "near"}) for n, s in enumerate(stages)}
+        return Program(stages, fields, adjoints)
+
+
+def halved(energy: Node, symmetric: Callable[[Node], bool]) -> Node | None:
+    """The energy for a list that holds each pair once, or None if it is not a plain sum over symmetric pairs.
+
+    Such a sum is sum_j f(r_j) with coefficients that do not depend on the order of the pair: each term counts twice.
+    """
+    parts = energy.args if energy.op == "add" else (energy,)
+    doubled: list[Node] = []
+    for part in parts:
+        factors = _factors(part)
+        sums = [f for f in factors if neighbors_inside(f)]
+        if not sums:
+            doubled.append(part)
+            continue
+        if len(sums) > 1 or sums[0].op != "sum" or not all(symmetric(leaf) for leaf in walk(factors)) or not _plain(sums[0]):
+            return None
+        doubled.append(mul(2.0, part))
+    from composer.ir.nodes import add
+
+    return add(*doubled) if any(neighbors_inside(p) for p in parts) else None
+
+
+def _factors(node: Node) -> list[Node]:
+    return [f for a in node.args for f in _factors(a)] if node.op == "mul" else [node]
+
+
+def neighbors_inside(node: Node) -> bool:
+    return any(n.op in ("sum", "near") for n in walk([node]))
+
+
+def _plain(node: Node) -> bool:
+    """A sum over one neighbour of a function of the distance: displacements occur in the length alone."""
+    inner = walk([node.args[0]])
+    lengths = [n for n in inner if n.op == "norm"]
+    allowed = {a for n in lengths for a in n.args}
+    looped = {i for n in inner for i in neighbors(n.free)}
+    users = {a for n in inner if n.op != "norm" for a in n.args}
+    free_d = [n for n in inner if n.op == "d" and (n not in allowed or n in users)]
+    return len(looped) <= 1 and not free_d and not any(n.op in ("sum", "at", "near", "stack") for n in inner)
+
+
+__all__ = ["Program", "energies", "field_name", "forces", "gradient", "halved", "parse_index", "tangent"]

@@ -1,0 +1,371 @@
+"""Placing a program in loops: which sums share a loop nest, what is stored for each neighbour, what is recomputed.
+
+A sum ends a loop, not a kernel. The *level* of a node counts the loop nests that must have ended before it is known. All work of one level
+and one pair of loops shares one nest. A quantity of a single neighbour that a later nest needs is kept in a *row* (one number for each
+neighbour) when it is dear, and recomputed when it is cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from composer.codegen.printer import Lowering
+from composer.errors import BackendError
+from composer.ir.indices import Neighbor, Range, Species, neighbors
+from composer.ir.nodes import Node, bound_of, element, given_of, make, parse_index, relation_of, swap
+
+DEAR = {"exp", "log", "sin", "cos", "tanh", "expm1", "log1p", "sqrt", "pow"}
+RECOMPUTE = 3  # operations recomputed for each value that would otherwise be stored
+LEAVES = {"const", "d", "d_t", "param", "param_t", "site", "near", "mark"}
+
+
+@dataclass
+class Output:
+    """A root of a stage: kind "site" (stored for each site), "force" (axis), "near" (scattered to neighbours) or "parameter"."""
+
+    kind: str
+    node: Node
+    name: str = ""
+    axis: int = 0
+    target: Node | None = None  # the parameter leaf whose adjoint this is
+
+
+@dataclass
+class Table:
+    """Columns of a Jacobian as a sparse product: slot q has the entries first[q*S+s] .. of species s; each entry is a site weight times
+    the three rows (x, y, z) of channel `columns[entry]`."""
+
+    slots: list[tuple]  # parameter elements as the site sees them: (name, kinds, idx)
+    first: list[int]
+    columns: list[int]
+    weights: list[Node]
+    rows: list[tuple[Node, ...]]  # a row is the sum of these, each on the neighbours within its cutoff
+
+
+@dataclass
+class Nest:
+    """Loops over neighbours and static ranges, with the sums formed and the rows stored inside."""
+
+    level: int
+    loops: tuple[Neighbor, ...]
+    relation: str = ""
+    ranges: tuple[Range | Species, ...] = ()
+    sums: list[Node] = field(default_factory=list)
+    stores: list[Node] = field(default_factory=list)
+    sinks: list[Output] = field(default_factory=list)
+    frontier: dict[Node, None] = field(default_factory=dict)
+    visited: set[Node] = field(default_factory=set)
+
+    @property
+    def order(self) -> tuple:
+        """Execution order: by level; within it plain neighbour loops (long ones first), ranges, pairs of neighbours."""
+        kind = 0 if len(self.loops) == 1 and not self.ranges else 1 if len(self.loops) < 2 else 2
+        return (self.level, kind, [-n.cutoff for n in self.loops], [r.key for r in self.ranges], self.relation, [n.key for n in self.loops])
+
+
+class Schedule:
+    """The loop nests of one stage, in execution order, with rows, arrays and site scalars."""
+
+    def __init__(self, outputs: Iterable[Output]) -> None:
+        self.lower = Lowering()
+        self.outputs = [Output(o.kind, self.lower(o.node), o.name, o.axis, o.target) for o in outputs]
+        self._levels: dict[Node, int] = {}
+        self._nests: dict[tuple, Nest] = {}
+        self.rows: dict[Node, int] = {}  # node of one neighbour -> row
+        self.arrays: dict[Node, tuple[Range | Species, ...]] = {}  # static indices of values kept as arrays of the site
+        self.array_rows: dict[Node, tuple[int, tuple[Range | Species, ...]]] = {}  # arrays of rows: first row, static indices
+        self.site: dict[Node, None] = {}  # scalars of the site, arguments first
+        self.stacks: dict[Node, None] = {}  # stacks of the site kept as arrays, arguments first
+        self.placed: dict[Node, Nest] = {}
+        self.row_count = 0
+        self.uses_length = self.uses_inverse = False
+        for output in self.outputs:
+            self._root(output)
+        self._close()
+        self.nests = sorted(self._nests.values(), key=lambda n: n.order)
+
+    # ---- levels
+
+    def level(self, node: Node) -> int:
+        found = self._levels.get(node)
+        if found is None:
+            inner = () if node.op == "near" else node.args
+            found = max((self.level(a) for a in inner), default=0) + (node.op == "sum")
+            self._levels[node] = found
+        return found
+
+    # ---- roots
+
+    def _root(self, output: Output) -> None:
+        looped = neighbors(output.node.free)
+        if output.kind in ("force", "near", "row") and len(looped) == 1:
+            nest = self._nest(self.level(output.node), looped)
+            nest.sinks.append(output)
+            self._visit(nest, output.node)
+        elif not output.node.free and output.kind != "row":
+            self.need_site(output.node)
+        elif not looped and output.kind == "parameter":
+            self._need_array_parts(output.node)
+        else:
+            raise BackendError(f"An output {output.kind} on indices {[i.key for i in output.node.free]} was asked for. It must live on a site or one neighbour. Sum first.")
+
+    def _nest(self, level: int, loops: tuple[Neighbor, ...], relation: str = "", ranges: tuple = ()) -> Nest:
+        key = (level, loops, relation, ranges)
+        if key not in self._nests:
+            self._nests[key] = Nest(level, loops, relation, ranges)
+        return self._nests[key]
+
+    # ---- what the site needs
+
+    def need_site(self, node: Node) -> None:
+        """Make a scalar of the site available (a local of the site's scope)."""
+        pending = [(node, False)]
+        while pending:
+            node, done = pending.pop()
+            if done:
+                self.site.setdefault(node)
+                continue
+            if node in self.site or node.op == "const":
+                continue
+            pending.append((node, True))
+            if node.op == "sum":
+                self.need_sum(node)
+            elif node.op == "at":
+                self._need_root_of(node)
+            elif node.op not in LEAVES:
+                pending.extend((a, False) for a in node.args)
+
+    def _need_root_of(self, node: Node) -> None:
+        while node.op == "at":
+            node = node.args[0]
+        self.need_sum(node)
+
+    def _need_array_parts(self, node: Node) -> None:
+        """Operands of a value on static indices: sums and stacks as arrays, scalars of the site as locals."""
+        if not node.free:
+            self.need_site(node)
+        elif node.op == "sum":
+            self.need_sum(node)
+        elif node.op == "at":
+            self._need_root_of(node)
+        elif node.op == "stack":
+            self.need_stack(node)
+        elif node.op not in LEAVES:
+            for arg in node.args:
+                self._need_array_parts(arg)
+
+    def need_stack(self, node: Node) -> None:
+        """Keep a stack of the site as an array; every element is resolved."""
+        if node in self.stacks:
+            return
+        for value in elements(node, static_of(node)).values():
+            self.need_site(self.lower(value))
+        self.stacks[node] = None
+        self.arrays[node] = static_of(node)
+
+    # ---- sums
+
+    def need_sum(self, node: Node) -> None:
+        """Place a sum in the nest of its loops."""
+        if node in self.placed:
+            return
+        body, relation = node.args[0], relation_of(node)
+        if relation == "gt":
+            mirrored = self.lower(swap(node))
+            self._place(node, mirrored, mirrored.args[0], relation_of(mirrored))
+        else:
+            self._place(node, node, body, relation)
+
+    def _place(self, node: Node, as_summed: Node, body: Node, relation: str) -> None:
+        given = given_of(as_summed)
+        loops = neighbors(body.free | bound_of(as_summed) | ({given} if given else set()))
+        slots = {n.slot for n in loops}
+        static = {i for i in body.free | bound_of(as_summed) if isinstance(i, Range) or (isinstance(i, Species) and i.slot not in slots)}
+        ranges = tuple(sorted(static, key=lambda i: (isinstance(i, Range), i.key)))
+        if len(loops) == 2 and ranges:
+            raise BackendError("A sum over two neighbours with a static range was asked for. The scheduler has no nest for it. List the elements one by one.")
+        nest = self._nest(self.level(body), loops, relation if len(loops) == 2 else "", ranges)
+        nest.sums.append(node)
+        self.placed[node] = nest
+        outer = neighbors(node.free)
+        if outer and not static_of(node):
+            self._row(node)
+        elif outer:
+            self._rows(node)
+        elif node.free:
+            self.arrays[node] = static_of(node)
+        self._visit(nest, body)
+
+    # ---- rows
+
+    def _row(self, node: Node) -> None:
+        self.rows[node] = self.row_count
+        self.row_count += 1
+
+    def _rows(self, node: Node) -> None:
+        static = static_of(node)
+        self.array_rows[node] = (self.row_count, static)
+        count = 1
+        for index in static:
+            count *= index.size
+        self.row_count += count
+
+    def need_row(self, node: Node) -> None:
+        """Keep a quantity of the neighbour j in a row, stored by the plain loop of its level."""
+        node = self.canonical(node)
+        if node in self.rows or node.op in LEAVES or self._geometry(node):
+            return
+        if node.op == "sum":
+            self.need_sum(node)
+            return
+        if node.op == "at":
+            self._need_root_of(node)
+            return
+        self._row(node)
+        nest = self._nest(self.level(node), neighbors(node.free))
+        nest.stores.append(node)
+        self._visit(nest, node)
+
+    def need_stack_rows(self, node: Node) -> None:
+        if node in self.array_rows:
+            return
+        self._rows(node)
+        nest = self._nest(self.level(node), neighbors(node.free))
+        for value in elements(node, static_of(node)).values():
+            value = self.lower(value)
+            self.stack_rows.setdefault(node, []).append(value)
+            if neighbors(value.free):
+                nest.stores.append(value)
+                self._visit(nest, value)
+            elif value.op != "const":
+                self.need_site(value)
+
+    @property
+    def stack_rows(self) -> dict[Node, list[Node]]:
+        return self.__dict__.setdefault("_stack_rows", {})
+
+    def canonical(self, node: Node) -> Node:
+        """A quantity of the second neighbour k, written for j."""
+        looped = neighbors(node.free)
+        return self.lower(swap(node)) if len(looped) == 1 and looped[0].slot == "k" else node
+
+    def _geometry(self, node: Node) -> bool:
+        """Length of a displacement and its inverse are kept for all neighbours by the gather."""
+        length = node.op == "norm" and all(a.op == "d" for a in node.args)
+        inverse = node.op == "pow" and node.data == (-1,) and node.args[0].op == "norm" and all(a.op == "d" for a in node.args[0].args)
+        self.uses_length |= length or inverse
+        self.uses_inverse |= inverse
+        return length or inverse
+
+    # ---- visiting the bodies of a nest
+
+    def _visit(self, nest: Nest, root: Node) -> None:
+        pending = [root]
+        while pending:
+            node = pending.pop()
+            if node in nest.visited:
+                continue
+            nest.visited.add(node)
+            if not self._available(nest, node, node is root):
+                pending.extend(node.args)
+
+    def _available(self, nest: Nest, node: Node, is_root: bool) -> bool:
+        """Whether a node is loaded in this nest (and then make sure that it is there)."""
+        if not node.free:
+            self.need_site(node)
+            return True
+        if node.op in LEAVES or self._geometry(node):
+            return True
+        if node.op == "sum":
+            self.need_sum(self.canonical(node) if not static_of(node) else node)
+            return True
+        if node.op == "at":
+            self._need_root_of(self.canonical(node))
+            return True
+        looped = neighbors(node.free)
+        if node.op == "stack":
+            if nest.ranges or not (looped or any(isinstance(i, Range) for i in node.free)):
+                (self.need_stack_rows if looped else self.need_stack)(node)
+                return True
+            raise BackendError("A table of a static range was used in a loop that does not run over it. Found a stack. Read one element of it.")
+        if not looped:
+            return False
+        static = [i for i in node.free if isinstance(i, Range)]
+        if node.op == "mul" and node.args[0].op == "const":
+            return False  # a number in front needs no row of its own
+        if (len(nest.loops) == 2 and len(looped) == 1) or (nest.ranges and not static):
+            self.need_row(node)
+            return True
+        if len(looped) == 1 and not static and self.level(node) < nest.level and not (is_root and node in nest.stores):
+            nest.frontier.setdefault(node)
+            return True
+        return False
+
+    def _close(self) -> None:
+        """Decide, from the last nest to the first, which earlier quantities are stored and which are recomputed."""
+        done: set[int] = set()
+        while True:
+            waiting = [n for n in self._nests.values() if n.frontier and id(n) not in done]
+            if not waiting:
+                return
+            nest = max(waiting, key=lambda n: n.order)
+            frontier, nest.frontier = list(nest.frontier), {}
+            self._settle(nest, frontier)
+
+    def _settle(self, nest: Nest, frontier: list[Node]) -> None:
+        cheap: dict[Node, None] = {}
+        pending = [n for n in frontier if n not in self.rows]
+        count = len(pending)
+        while pending:
+            node = pending.pop()
+            if node in cheap or not neighbors(node.free) or node.op in LEAVES or node.op in ("sum", "at") or node in self.rows or self._geometry(node):
+                continue
+            if node.op in DEAR:
+                self.need_row(node)
+                continue
+            cheap[node] = None
+            pending.extend(node.args)
+        if len(cheap) > RECOMPUTE * count:
+            for node in frontier:
+                self.need_row(node)
+            return
+        for node in frontier:  # recompute: the nest sees through it down to rows, leaves and sums
+            if node not in self.rows:
+                self._see_through(nest, node)
+
+    def _see_through(self, nest: Nest, node: Node) -> None:
+        pending = list(node.args)
+        nest.visited.add(node)
+        while pending:
+            inner = pending.pop()
+            if inner in nest.visited and inner not in nest.frontier:
+                continue
+            nest.visited.add(inner)
+            looped = neighbors(inner.free)
+            if inner.op in LEAVES or self._geometry(inner) or inner in self.rows or not inner.free or inner.op in ("sum", "at"):
+                if inner.op not in LEAVES and inner not in self.rows and not self._geometry(inner):
+                    self._available(nest, inner, False)
+                continue
+            if looped and inner.op in DEAR:
+                self.need_row(inner)
+                continue
+            pending.extend(inner.args)
+
+
+def static_of(node: Node) -> tuple[Range | Species, ...]:
+    """Static indices that a value is resolved by (not the species of a neighbour it already belongs to)."""
+    slots = {i.slot for i in node.free if isinstance(i, Neighbor)}
+    static = [i for i in node.free if isinstance(i, Range) or (isinstance(i, Species) and i.slot not in slots)]
+    return tuple(sorted(static, key=lambda i: (isinstance(i, Range), i.key)))
+
+
+def elements(node: Node, static: tuple[Range | Species, ...]) -> dict[tuple[int, ...], Node]:
+    """All elements of a value on static indices, in row-major order."""
+    found: dict[tuple[int, ...], Node] = {(): node}
+    for index in static:
+        found = {(*key, n): element(value, index, n) for key, value in found.items() for n in range(index.size)}
+    return found
+
+
+__all__ = ["Nest", "Output", "Schedule", "elements", "make", "parse_index", "static_of"]

@@ -1,0 +1,442 @@
+"""Scalar expressions with named indices: one hash-consed node kind, smart constructors, substitution.
+
+A node is a scalar for each value of its free indices (and for each site, which is implicit). Equal definitions are one object, so
+common subexpressions and fields that two terms share exist once. `sum_over` is the only reduction, `stack` lists the elements of a static
+range, `element` reads one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
+from weakref import WeakValueDictionary
+
+from composer.errors import AlgebraError
+from composer.ir.indices import MIRROR, Index, Neighbor, Range, Species
+
+FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p")
+_TABLE: WeakValueDictionary[bytes, Node] = WeakValueDictionary()
+
+
+class Node:
+    """One definition: `op` over `args` with static `data`; `free` holds the indices it still depends on."""
+
+    __slots__ = ("__weakref__", "args", "data", "free", "key", "op")
+    op: str
+    args: tuple[Node, ...]
+    data: tuple
+    free: frozenset[Index]
+    key: bytes
+
+    def __add__(self, other: Node | float) -> Node:
+        return add(self, other)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Node:
+        return mul(-1.0, self)
+
+    def __sub__(self, other: Node | float) -> Node:
+        return add(self, mul(-1.0, other))
+
+    def __rsub__(self, other: Node | float) -> Node:
+        return add(other, mul(-1.0, self))
+
+    def __mul__(self, other: Node | float) -> Node:
+        return mul(self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Node | float) -> Node:
+        return mul(self, reciprocal(other))
+
+    def __rtruediv__(self, other: Node | float) -> Node:
+        return mul(other, reciprocal(self))
+
+    def __pow__(self, exponent: Node | float) -> Node:
+        return power(self, exponent)
+
+    def __repr__(self) -> str:
+        return show(self)
+
+
+Scalar = Node | float | int
+
+
+def make(op: str, args: Sequence[Node] = (), data: tuple = (), free: Iterable[Index] | None = None) -> Node:
+    """The one node of this definition."""
+    args = tuple(args)
+    text = "|".join((op, repr(data))).encode()
+    key = blake2b(b"".join([text, *(a.key for a in args)]), digest_size=16).digest()
+    found = _TABLE.get(key)
+    if found is not None:
+        return found
+    node = Node()
+    node.op, node.args, node.data, node.key = op, args, data, key
+    node.free = frozenset(free) if free is not None else frozenset().union(*(a.free for a in args))
+    _TABLE[key] = node
+    return node
+
+
+def const(value: float) -> Node:
+    value = float(value)
+    if not math.isfinite(value):
+        raise AlgebraError(f"A constant of an expression must be finite. Found {value}. Give a finite number.")
+    return make("const", data=(value + 0.0,))
+
+
+def lift(value: Any) -> Node:
+    """A node from a node, a number, or anything that offers one as `.node`."""
+    if isinstance(value, Node):
+        return value
+    node = getattr(value, "node", None)
+    return node if isinstance(node, Node) else const(value)
+
+
+ZERO, ONE = const(0.0), const(1.0)
+
+
+def is_const(node: Node, value: float | None = None) -> bool:
+    return node.op == "const" and (value is None or node.data[0] == value)
+
+
+# ---- leaves ----------------------------------------------------------------------------------------------------------------------
+
+
+def displacement(axis: int, index: Neighbor, name: str = "d") -> Node:
+    """Component `axis` of x_j - x_i (Å); `name` "d_t" is its tangent."""
+    return make(name, data=(name, axis, index.key), free=(index,))
+
+
+def parameter(name: str, kinds: tuple[str | int | Species, ...], idx: tuple[int | Range, ...] = (), tangent: bool = False) -> Node:
+    """Element `idx` of a parameter; `kinds` choose the row: "i" for the site, the species of a neighbour, or a species number."""
+    free = [i for i in (*kinds, *idx) if isinstance(i, (Species, Range))]
+    return make("param_t" if tangent else "param", data=(name, kinds, idx), free=free)
+
+
+def mark(species: Species) -> Node:
+    """The number one, carrying the species index of a neighbour: a sum over that neighbour then stays resolved by species."""
+    return make("mark", data=(species.key,), free=(species,))
+
+
+def site_input(name: str) -> Node:
+    """A number given for each site from outside (a seed, a field of an earlier stage)."""
+    return make("site", data=(name,))
+
+
+def at_neighbor(field: Node, index: Neighbor) -> Node:
+    """The value of a site field at the neighbour instead of the site itself."""
+    if field.free:
+        raise AlgebraError(f"Only a scalar of a site can be read at a neighbour. Found free indices {sorted(i.key for i in field.free)}. Sum over them first.")
+    return field if is_const(field) else make("near", (field,), (index.key,), (index,))
+
+
+# ---- arithmetic ------------------------------------------------------------------------------------------------------------------
+
+
+def _coefficient(node: Node) -> tuple[float, Node]:
+    if node.op == "mul" and is_const(node.args[0]):
+        return node.args[0].data[0], node.args[1]
+    return (node.data[0], ONE) if node.op == "const" else (1.0, node)
+
+
+def add(*terms: Scalar) -> Node:
+    """Sum of nodes; equal ones are collected and zeros vanish."""
+    coefficients: dict[Node, float] = {}
+    stack = [lift(t) for t in reversed(terms)]
+    while stack:
+        term = stack.pop()
+        if term.op == "add":
+            stack.extend(reversed(term.args))
+            continue
+        factor, base = _coefficient(term)
+        coefficients[base] = coefficients.get(base, 0.0) + factor
+    kept = [mul(c, b) for b, c in coefficients.items() if c != 0.0]
+    if len(kept) <= 1:
+        return kept[0] if kept else ZERO
+    return make("add", sorted(kept, key=lambda n: n.key))
+
+
+def mul(a: Scalar, b: Scalar) -> Node:
+    """Product of two nodes; a constant factor always stands first and outermost."""
+    (ca, a), (cb, b) = _coefficient(lift(a)), _coefficient(lift(b))
+    factor = ca * cb
+    if factor == 0.0:
+        return ZERO
+    if a is ONE or b is ONE:
+        product = b if a is ONE else a
+    elif a is b:
+        product = power(a, 2)
+    else:
+        product = make("mul", sorted((a, b), key=lambda n: n.key))
+    if factor == 1.0:
+        return product
+    if product is ONE:
+        return const(factor)
+    return make("mul", (const(factor), product))
+
+
+def reciprocal(value: Scalar) -> Node:
+    return power(value, -1)
+
+
+def power(base: Any, exponent: Any) -> Node:
+    """base ** exponent; integers stay exact powers, half-integers go through sqrt, others through exp(y log x) for base > 0."""
+    base = lift(base)
+    if isinstance(exponent, Node) and exponent.op == "const":
+        exponent = exponent.data[0]
+    if isinstance(exponent, Node):
+        return function("exp", mul(exponent, function("log", base)))
+    if float(2 * exponent).is_integer() and not float(exponent).is_integer():
+        return power(function("sqrt", base), round(2 * exponent))
+    if not float(exponent).is_integer():
+        return function("exp", mul(exponent, function("log", base)))
+    return _integer_power(base, int(exponent))
+
+
+def _integer_power(base: Node, n: int) -> Node:
+    if n == 0:
+        return ONE
+    if n == 1:
+        return base
+    if is_const(base):
+        if base.data[0] == 0.0 and n < 0:
+            raise AlgebraError("A number was divided by zero while an expression was built. Found 1/0. Remove the zero constant.")
+        return const(base.data[0] ** n)
+    if base.op == "pow":
+        return _integer_power(base.args[0], base.data[0] * n)
+    factor, rest = _coefficient(base)
+    if factor != 1.0:
+        return mul(factor**n, _integer_power(rest, n))
+    return make("pow", (base,), (n,))
+
+
+_EVALUATE: dict[str, Callable[[float], float]] = {name: getattr(math, name) for name in FUNCTIONS}
+
+
+def function(name: str, x: Scalar) -> Node:
+    x = lift(x)
+    return const(_EVALUATE[name](x.data[0])) if is_const(x) else make(name, (x,))
+
+
+def maximum(a: Scalar, b: Scalar) -> Node:
+    return where_less(a, b, b, a)
+
+
+def minimum(a: Scalar, b: Scalar) -> Node:
+    return where_less(a, b, a, b)
+
+
+def where_less(a: Scalar, b: Scalar, then: Scalar, otherwise: Scalar) -> Node:
+    """`then` where a < b, else `otherwise`; differentiated branch by branch."""
+    a, b, then, otherwise = lift(a), lift(b), lift(then), lift(otherwise)
+    if is_const(a) and is_const(b):
+        return then if a.data[0] < b.data[0] else otherwise
+    return then if then is otherwise else make("where", (a, b, then, otherwise))
+
+
+def norm(x: Node, y: Node, z: Node) -> Node:
+    """Length of a displacement, sqrt(x^2 + y^2 + z^2)."""
+    return make("norm", (x, y, z))
+
+
+# ---- reductions and static ranges ------------------------------------------------------------------------------------------------
+
+
+def sum_over(bound: Iterable[Index], body: Scalar, relation: str = "", given: Neighbor | None = None) -> Node:
+    """Sum of `body` over the indices in `bound`; factors that do not depend on them are taken out.
+
+    `relation` ties the neighbours of slot k and j where both occur: "ne", "lt" (k before j) or "gt"; `given` is the one that
+    stays free (found in the body if it is not stated).
+    """
+    body, bound = lift(body), frozenset(bound)
+    if is_const(body, 0.0):
+        return ZERO
+    bound = frozenset(i for i in bound if isinstance(i, Neighbor) or i in body.free)
+    if not bound:
+        return body
+    looped = [i for i in bound if isinstance(i, Neighbor)]
+    outside = [i for i in body.free if isinstance(i, Neighbor) and i not in bound] if len(looped) == 1 and relation else []
+    given = given if len(looped) == 1 and relation else None
+    given = outside[0] if outside and given is None else given
+    slots = {i.slot for i in looped}  # what depends on the species of a looped neighbour stays inside, so that the sum stays resolved by it
+    factor, rest = _split(body, bound | {i for i in body.free if isinstance(i, Species) and i.slot in slots})
+    data = (relation if looped else "", given.key if given else "", *sorted(i.key for i in bound))
+    free = (rest.free - bound) | ({given} if given else set())
+    return mul(factor, make("sum", (rest,), data, free))
+
+
+def _split(body: Node, bound: frozenset[Index]) -> tuple[Node, Node]:
+    """Factors of a product without and with the bound indices."""
+    if body.op != "mul":
+        return ONE, body
+    a, b = body.args
+    if not a.free & bound:
+        outer, inner = _split(b, bound)
+        return mul(a, outer), inner
+    if not b.free & bound:
+        outer, inner = _split(a, bound)
+        return mul(b, outer), inner
+    return ONE, body
+
+
+def stack(index: Range | Species, elements: Sequence[Scalar]) -> Node:
+    """The node whose value at index = n is elements[n]."""
+    nodes = tuple(lift(e) for e in elements)
+    if all(n is nodes[0] for n in nodes):
+        return nodes[0]
+    free = frozenset().union(*(n.free for n in nodes)) | {index}
+    return make("stack", nodes, (index.key,), free)
+
+
+def element(node: Node, index: Range | Species, value: int) -> Node:
+    """The node at index = value: resolved through arithmetic, kept as a read of an array at a sum."""
+    return _Rewrite(lambda n: _element_here(n, index, value))(node) if index in node.free else node
+
+
+def _element_here(node: Node, index: Range | Species, value: int) -> Node | None:
+    if index not in node.free:
+        return node
+    if node.op == "stack" and node.data[0] == index.key:
+        return node.args[value]
+    if node.op in ("sum", "at"):
+        return make("at", (node,), (index.key, value), node.free - {index})
+    if node.op == "mark":
+        return ONE
+    if node.op in ("param", "param_t"):
+        name, kinds, idx = node.data
+        if isinstance(index, Species):
+            kinds = tuple(value if k == index else k for k in kinds)
+        return parameter(name, kinds, tuple(value if i == index else i for i in idx), node.op == "param_t")
+    return None
+
+
+def swap(node: Node) -> Node:
+    """The node with the two neighbours j and k exchanged: f(j, k) -> f(k, j); whatever is summed over both stays as it is."""
+    return _Rewrite(_swap_here)(node)
+
+
+def _swap_here(node: Node) -> Node | None:
+    if not any(isinstance(i, (Neighbor, Species)) for i in node.free):
+        return node
+    match node.op:
+        case "d" | "d_t":
+            return displacement(node.data[1], _exchange(next(iter(node.free))), node.op)  # type: ignore[arg-type]
+        case "near":
+            return at_neighbor(node.args[0], _exchange(next(iter(node.free))))  # type: ignore[arg-type]
+        case "param" | "param_t":
+            name, kinds, idx = node.data
+            return parameter(name, tuple(_exchange(k) if isinstance(k, Species) else k for k in kinds), idx, node.op == "param_t")
+        case "mark":
+            return mark(_exchange(next(iter(node.free))))  # type: ignore[arg-type]
+        case "sum":
+            given = given_of(node)
+            return sum_over(map(_exchange, bound_of(node)), swap(node.args[0]), MIRROR[node.data[0]], _exchange(given) if given else None)
+        case "at":
+            index = _exchange(parse_index(node.data[0]))
+            return make("at", (swap(node.args[0]),), (index.key, node.data[1]), [_exchange(i) for i in node.free])
+        case "stack":
+            index = _exchange(parse_index(node.data[0]))
+            return stack(index, [swap(a) for a in node.args])  # type: ignore[arg-type]
+    return None
+
+
+def _exchange(index: Index) -> Index:
+    other = "k" if getattr(index, "slot", "") == "j" else "j"
+    if isinstance(index, Neighbor):
+        return Neighbor(index.cutoff, other)
+    return Species(other, index.size) if isinstance(index, Species) else index
+
+
+class _Rewrite:
+    """Rebuilds a node bottom-up; `here` returns a replacement or None to go on with rewritten arguments."""
+
+    def __init__(self, here: Callable[[Node], Node | None]) -> None:
+        self.here, self.memo = here, {}
+
+    def __call__(self, node: Node) -> Node:
+        found = self.memo.get(node)
+        if found is None:
+            found = self.here(node)
+            if found is None:
+                found = rebuild(node, [self(a) for a in node.args])
+            self.memo[node] = found
+        return found
+
+
+def rebuild(node: Node, args: Sequence[Node]) -> Node:
+    """The same operation on other arguments."""
+    if tuple(args) == node.args:
+        return node
+    match node.op:
+        case "add":
+            return add(*args)
+        case "mul":
+            return mul(*args)
+        case "pow":
+            return power(args[0], node.data[0])
+        case "where":
+            return where_less(*args)
+        case "sum":
+            return sum_over(bound_of(node), args[0], relation_of(node), given_of(node))
+        case "stack":
+            return stack(parse_index(node.data[0]), args)  # type: ignore[arg-type]
+        case "norm":
+            return norm(*args)
+        case op if op in FUNCTIONS:
+            return function(op, args[0])
+    return make(node.op, args, node.data)
+
+
+def bound_of(node: Node) -> frozenset[Index]:
+    """The indices a sum runs over."""
+    return frozenset(parse_index(k) for k in node.data[2:])
+
+
+def given_of(node: Node) -> Neighbor | None:
+    """The neighbour that a related sum leaves free."""
+    return parse_index(node.data[1]) if node.data[1] else None  # type: ignore[return-value]
+
+
+def relation_of(node: Node) -> str:
+    """How k is tied to j in a sum: "", "ne", "lt" or "gt"."""
+    return node.data[0]
+
+
+def parse_index(key: str) -> Index:
+    """The index of a key."""
+    if "@" in key:
+        slot, cutoff = key.split("@")
+        return Neighbor(float(cutoff), slot)
+    if ":" in key:
+        name, size = key.rsplit(":", 1)
+        return Species(name[-1], int(size)) if name.startswith("species ") else Range(name, int(size))
+    raise AlgebraError(f"An index of a program was asked for. Found the key {key!r}. Use a key made by an index.")
+
+
+def show(node: Node, depth: int = 12) -> str:
+    """A readable form of a node (shared parts are repeated; deep ones are cut)."""
+    if depth == 0:
+        return "..."
+    inner = [show(a, depth - 1) for a in node.args]
+    match node.op:
+        case "const":
+            return f"{node.data[0]:g}"
+        case "add":
+            return "(" + " + ".join(inner) + ")"
+        case "mul":
+            return "*".join(inner)
+        case "pow":
+            return f"{inner[0]}^{node.data[0]}"
+        case "d" | "d_t":
+            return f"{node.data[0]}{'xyz'[node.data[1]]}[{node.data[2]}]"
+        case "norm":
+            return f"r[{next(iter(node.free)).key}]"
+        case "param" | "param_t":
+            name, kinds, idx = node.data
+            return f"{name}{'_t' if node.op == 'param_t' else ''}[{','.join(getattr(i, 'key', str(i)) for i in (*kinds, *idx))}]"
+        case "sum":
+            return f"sum[{','.join(node.data[2:])} {node.data[0]}]({inner[0]})"
+    return f"{node.op}{list(node.data) if node.data else ''}({', '.join(inner)})"

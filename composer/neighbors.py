@@ -1,0 +1,291 @@
+"""Batches of structures with neighbour rows: made once, reused while atoms move less than half the skin.
+
+Sites are the atoms of all structures followed by ghosts, the periodic images that neighbour rows refer to; a ghost stands at
+positions[owner] + shift @ cell. Pairs come from `pairs.py`; everything else here is compiled (`runtime/support.cpp`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from composer.errors import DataError
+from composer.pairs import PairFinder
+from composer.runtime.support import support
+
+Array = NDArray[Any]
+Structure = tuple[Any, Any, Any, Any]  # species [n], positions [n, 3], cell [3, 3], pbc [3]: arrays or tensors
+
+_MOST_SITES = 2**31 - 1  # indices are int32
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Structures and their neighbours, in tensors on the CPU. S structures, N atoms, G ghosts, E entries of the list.
+
+    Row i holds the sites index[first[i]:first[i+1]], sorted: below N an atom, else ghost number index - N. The list holds all pairs
+    closer than cutoff + skin (Å) at `built_positions`; with `half`, each pair once.
+    """
+
+    positions: Tensor  # float64 [N, 3], Å
+    cells: Tensor  # float64 [S, 3, 3], rows are vectors, Å
+    pbc: Tensor  # bool [S, 3]
+    species: Tensor  # int32 [N]
+    offsets: Tensor  # int64 [S + 1], atoms of structure s are offsets[s]:offsets[s + 1]
+    ghost_owner: Tensor  # int32 [G], atoms, ascending
+    ghost_shift: Tensor  # int32 [G, 3]
+    ghost_offsets: Tensor  # int64 [S + 1]
+    first: Tensor  # int64 [N + 1]
+    index: Tensor  # int32 [E]
+    cutoff: float
+    skin: float
+    half: bool
+    max_neighbors: int
+    built_positions: Tensor  # float64 [N, 3], where the list was built
+    built_cells: Tensor  # float64 [S, 3, 3]
+
+    @property
+    def structures(self) -> int:
+        """The number S of structures."""
+        return len(self.offsets) - 1
+
+    @property
+    def atoms(self) -> int:
+        """The number N of atoms."""
+        return len(self.species)
+
+    @property
+    def ghosts(self) -> int:
+        """The number G of ghosts."""
+        return len(self.ghost_owner)
+
+    @property
+    def sites(self) -> int:
+        """The number N + G of atoms and ghosts."""
+        return self.atoms + self.ghosts
+
+
+def build_batch(structures: Sequence[Structure], cutoff: float, skin: float = 0.0, half: bool = False) -> Batch:
+    """Find the neighbours of all atoms, with ghosts for those in other cells.
+
+    Arguments: structures, one (species [n] as numbers from 0, positions [n, 3] Å, cell [3, 3] Å with vectors in rows, pbc [3]) each;
+    vectors of directions that are not periodic have no effect and may be zero; cutoff and skin, Å; half, keep each pair once, in the row
+    of either atom, such that rows are about equally long.
+    Returns: a Batch that holds copies, equal for equal input.
+    Errors: DataError for numbers that are not finite, shapes that do not fit, cells without volume, a cutoff that is not positive.
+    """
+    if not (0 < cutoff < math.inf and 0 <= skin < math.inf):
+        raise DataError(f"Neighbours were asked for within {cutoff} + {skin} Å", "They must be > 0 and >= 0", "Pass cutoff=5.0, skin=0.0")
+    species, positions, cells, pbc = _gather(structures)
+    _check(positions, cells, pbc)
+    offsets = np.cumsum([0, *map(len, positions)])
+    rows = _Rows(offsets, cutoff + skin, half)
+    for x, cell, periodic in zip(positions, cells, pbc, strict=True):
+        rows.add(x, cell, periodic)
+    first, index, owner, shift = rows.join()
+    x, c = torch.from_numpy(np.concatenate([np.empty((0, 3)), *positions])), torch.from_numpy(cells)
+    return Batch(
+        positions=x,
+        cells=c,
+        pbc=torch.from_numpy(pbc),
+        species=torch.from_numpy(np.concatenate([np.empty(0, np.int32), *species])),
+        offsets=torch.from_numpy(offsets),
+        ghost_owner=torch.from_numpy(owner),
+        ghost_shift=torch.from_numpy(shift),
+        ghost_offsets=torch.tensor(rows.ghost_offsets),
+        first=torch.from_numpy(first),
+        index=torch.from_numpy(index),
+        cutoff=float(cutoff),
+        skin=float(skin),
+        half=half,
+        max_neighbors=int(np.diff(first).max(initial=0)),
+        built_positions=x,
+        built_cells=c,
+    )
+
+
+def update(batch: Batch, positions: Tensor, cells: Tensor | None = None) -> Batch:
+    """The same atoms and the same list at other positions [N, 3] (Å) and in other cells [S, 3, 3] (Å).
+
+    The list is not looked at: ask `needs_rebuild` first. Nothing is copied: float64 tensors given here are those of the new batch.
+    Errors: DataError when a shape does not fit.
+    """
+    positions, cells = _places(batch, positions, cells)
+    return dataclasses.replace(batch, positions=positions, cells=cells)
+
+
+def needs_rebuild(batch: Batch, positions: Tensor, cells: Tensor | None = None) -> bool:
+    """Whether a pair that is missing in the list could have come closer than the cutoff.
+
+    With F the deformation that carries the old cell into the new one, d a pair's old vector and u what atoms move beyond F (the mean
+    of a structure taken off), |d F + u_j - u_i| >= s (cutoff + skin) - 2 max|u|, s the smallest singular value of F; so the list holds
+    while max|u| <= (s (cutoff + skin) - cutoff) / 2, which is half the skin in a cell that stays.
+
+    Arguments: positions [N, 3] and cells [S, 3, 3], Å.
+    Returns: True also when a number is not finite.
+    """
+    positions, cells = _places(batch, positions, cells)
+    reach = batch.cutoff + batch.skin
+    deformation = torch.eye(3, dtype=torch.float64).repeat(batch.structures, 1, 1)
+    margin = torch.full((batch.structures,), batch.skin / 2, dtype=torch.float64)
+    if not torch.equal(cells, batch.built_cells):
+        if not bool(torch.isfinite(cells).all()):
+            return True
+        old, new = batch.built_cells * batch.pbc[:, :, None], cells * batch.pbc[:, :, None]
+        deformation += torch.linalg.pinv(old) @ (new - old)
+        margin = (torch.linalg.svdvals(deformation)[:, -1] * reach - batch.cutoff) / 2
+    arguments = (batch.offsets, positions, batch.built_positions, deformation.contiguous(), margin)
+    return bool(support().moved(batch.structures, *map(_pointer, arguments)))
+
+
+def all_positions(batch: Batch, positions: Tensor | None = None, cells: Tensor | None = None) -> Tensor:
+    """Positions of all sites: x_i for atoms, x_owner + shift @ cell for ghosts.
+
+    Arguments: positions [N, 3] and cells [S, 3, 3] in Å, those of the batch by default; no derivatives flow through.
+    Returns: [N + G, 3], Å.
+    """
+    positions, cells = _places(batch, positions, cells)
+    sites = torch.empty(batch.sites, 3, dtype=torch.float64)
+    arguments = (batch.ghost_offsets, batch.ghost_owner, batch.ghost_shift, positions, cells, sites)
+    support().all_positions(batch.structures, batch.atoms, *map(_pointer, arguments))
+    return sites
+
+
+def differentiable_positions(batch: Batch, positions: Tensor, cells: Tensor) -> Tensor:
+    """The same as `all_positions` in plain torch, for any derivative and any floating dtype.
+
+    Arguments: positions [N, 3] and cells [S, 3, 3], Å.
+    Returns: [N + G, 3], Å.
+    """
+    home = torch.repeat_interleave(torch.arange(batch.structures), batch.ghost_offsets.diff())  # [G]
+    moved = torch.einsum("ga,gab->gb", batch.ghost_shift.to(cells.dtype), cells[home])
+    return torch.cat([positions, positions[batch.ghost_owner.long()] + moved])
+
+
+def fold(batch: Batch, values: Tensor) -> Tensor:
+    """Add what ghosts have received to their owners: out_i = v_i + sum of v_g over the ghosts g of i.
+
+    Arguments: values [N + G, ...], for example forces in eV/Å.
+    Returns: [N, ...], same for any number of threads.
+    """
+    values = _as_float(values, "values", (batch.sites, *values.shape[1:]))
+    folded = torch.empty(batch.atoms, *values.shape[1:], dtype=torch.float64)
+    arguments = (batch.ghost_offsets, batch.ghost_owner, values, folded)
+    support().fold(batch.structures, batch.atoms, math.prod(values.shape[1:]), *map(_pointer, arguments))
+    return folded
+
+
+def virial(batch: Batch, positions: Tensor, forces: Tensor) -> Tensor:
+    """The virial of each structure, W = sum over its sites of x (outer) F = -dE/dstrain = -V stress (ASE's sign of stress).
+
+    Arguments: positions, Å, and forces, eV/Å, of all sites [N + G, 3], forces not yet folded.
+    Returns: [S, 3, 3], eV, same for any number of threads.
+    """
+    positions, forces = (_as_float(value, "values of sites", (batch.sites, 3)) for value in (positions, forces))
+    total = torch.empty(batch.structures, 3, 3, dtype=torch.float64)
+    arguments = (batch.offsets, batch.ghost_offsets, positions, forces, total)
+    support().virial(batch.structures, batch.atoms, *map(_pointer, arguments))
+    return total
+
+
+class _Rows:
+    """Neighbour rows and ghosts, one structure after the other: pairs are found and packed at once."""
+
+    def __init__(self, offsets: Array, reach: float, half: bool) -> None:
+        self.offsets, self.half = offsets, half
+        self.pairs_of = PairFinder(reach)
+        self.parts: list[tuple[Array, Array, Array, Array]] = []  # first, index, ghost owner, ghost shift of each structure
+        self.ghost_offsets, self.entries = [0], 0
+
+    def add(self, positions: Array, cell: Array, pbc: Array) -> None:
+        """Append one structure; positions [n, 3] and cell [3, 3] in Å."""
+        atoms, (pairs, shifts) = len(positions), self.pairs_of(positions, cell, pbc)
+        sizes = (ctypes.c_int64 * 2)()
+        handle = support().packing_open(atoms, len(pairs), pairs.ctypes.data, shifts.ctypes.data, self.half, sizes)
+        entries, ghosts = sizes
+        first, index = np.empty(atoms, np.int64), np.empty(entries, np.int32)
+        owner, shift = np.empty(ghosts, np.int32), np.empty((ghosts, 3), np.int32)
+        start = int(self.offsets[len(self.ghost_offsets) - 1])
+        site = int(self.offsets[-1]) + self.ghost_offsets[-1]
+        fits = site + ghosts <= _MOST_SITES
+        outputs = [array.ctypes.data if fits else None for array in (first, index, owner, shift)]
+        support().packing_close(handle, start, site, self.entries, *outputs)
+        if not fits:
+            raise DataError("All structures were asked for in one batch", "It has more than 2^31 sites", "Split the list of structures")
+        self.parts.append((first, index, owner, shift))
+        self.ghost_offsets.append(self.ghost_offsets[-1] + ghosts)
+        self.entries += entries
+
+    def join(self) -> tuple[Array, Array, Array, Array]:
+        """The rows of all structures: first [N + 1], index [E], ghost owner [G], ghost shift [G, 3]."""
+        if len(self.parts) == 1:  # one large structure is not copied
+            first, index, owner, shift = self.parts[0]
+        else:
+            nothing = (np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 3), np.int32))
+            first, index, owner, shift = (np.concatenate(parts) for parts in zip(nothing, *self.parts, strict=True))
+        return np.concatenate([[0], first]), index, owner, shift
+
+
+def _gather(structures: Sequence[Structure]) -> tuple[list[Array], list[Array], Array, Array]:
+    gathered = []
+    for number, (species, positions, cell, pbc) in enumerate(structures):
+        kinds, x = np.asarray(species, np.int32), np.ascontiguousarray(positions, np.float64)
+        box, periodic = np.asarray(cell, np.float64), np.asarray(pbc, np.bool_)
+        shapes = [array.shape for array in (kinds, x, box, periodic)]
+        if shapes != [(kinds.size,), (kinds.size, 3), (3, 3), (3,)]:
+            raise DataError(
+                f"Structure {number} was to enter a batch",
+                "Its species, positions, cell and pbc have the shapes " + ", ".join(str(list(shape)) for shape in shapes),
+                "Pass [n], [n, 3], [3, 3] and [3]",
+            )
+        gathered.append((kinds, x, box, periodic))
+    kinds, x, cells, pbc = zip(*gathered) if gathered else ((), (), (), ())
+    return list(kinds), list(x), np.array(cells, np.float64).reshape(-1, 3, 3), np.array(pbc, np.bool_).reshape(-1, 3)
+
+
+def _check(positions: list[Array], cells: Array, pbc: Array) -> None:
+    for number, x in enumerate(positions):
+        if not np.isfinite(x).all():
+            atom = int(np.argmin(np.isfinite(x).all(axis=1)))
+            raise DataError(
+                f"Neighbours of structure {number} were asked for",
+                f"Atom {atom} stands at {x[atom].tolist()}",
+                "Remove the structure or give it finite positions",
+            )
+    finite = np.asarray(np.isfinite(cells).all(axis=(1, 2)))  # [S]
+    read = np.where(pbc[:, :, None] & finite.reshape(-1, 1, 1), cells, 0.0)  # only vectors of periodic directions
+    sizes = np.linalg.svd(read, compute_uv=False)  # [S, 3], falling
+    periodic = pbc.sum(axis=1)
+    smallest = sizes[np.arange(len(cells)), np.maximum(periodic, 1) - 1]
+    bad = ~finite | (periodic > 0) & (smallest <= 1e-8 * sizes[:, 0])
+    if bad.any():
+        number = int(np.argmax(bad))
+        raise DataError(
+            f"Neighbours of structure {number} were asked for",
+            f"Its periodic directions {pbc[number].tolist()} do not span a volume in the cell {cells[number].tolist()}",
+            "Give it a cell, or pbc=False",
+        )
+
+
+def _places(batch: Batch, positions: Tensor | None, cells: Tensor | None) -> tuple[Tensor, Tensor]:
+    x, c = batch.positions if positions is None else positions, batch.cells if cells is None else cells
+    return _as_float(x, "positions", (batch.atoms, 3)), _as_float(c, "cells", (batch.structures, 3, 3))
+
+
+def _as_float(value: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
+    if tuple(value.shape) != shape:
+        raise DataError(f"A batch was given {name}", f"Their shape is {list(value.shape)}", f"Pass {list(shape)}")
+    return value.detach().to(device="cpu", dtype=torch.float64).contiguous()
+
+
+def _pointer(tensor: Tensor) -> int:
+    return tensor.data_ptr()

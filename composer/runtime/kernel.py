@@ -1,0 +1,165 @@
+"""A compiled program: builds its library on first use, and calls it on a Batch."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from composer.codegen.cpp import PRELUDE, Stage
+from composer.codegen.layout import Layout
+from composer.codegen.program import Program
+from composer.codegen.schedule import Output as OutputNode
+from composer.codegen.schedule import Table
+from composer.errors import DataError
+from composer.neighbors import Batch, all_positions
+from composer.quantities import row
+from composer.runtime import threads
+from composer.runtime.build import library
+
+BLOCKS = 64  # pieces of a batch; their number does not depend on the threads, so sums over them do not either
+
+
+class _Args(ctypes.Structure):
+    _fields_ = (
+        [(n, ctypes.c_void_p) for n in ("x", "species", "owner", "home", "first", "index", "P", "PT", "w", "site", "F", "G", "block", "scratch")]
+        + [(n, ctypes.c_int64) for n in ("blocks", "force_stride", "gradient_stride", "scratch_stride", "ld", "threads", "atoms", "structures")]
+    )  # fmt: skip
+
+
+@dataclass
+class Output:
+    """What a call gives: site arrays by name [sites], forces on all sites [sites, 3] or None, gradient [P] or None."""
+
+    site: dict[str, Tensor]
+    forces: Tensor | None
+    gradient: Tensor | None
+
+
+class Kernel:
+    """A program as native code."""
+
+    def __init__(self, name: str, program: Program, layout: Layout) -> None:
+        self.name, self.program, self.layout = name, program, layout
+        self.arrays = program.site_arrays()
+        self.stages = [Stage(f"{name}_{n}", outputs, layout, self.arrays) for n, outputs in enumerate(program.stages)]
+        self.text = "\n".join(s.code() for s in self.stages)
+        self.rows = max(s.scratch_rows() for s in self.stages)
+        kinds = {o.kind for stage in program.stages for o in stage if isinstance(o, OutputNode)}
+        self.has_forces, self.has_gradient = "force" in kinds, "parameter" in kinds
+        self.scatters = "near" in kinds or any(isinstance(o, Table) for stage in program.stages for o in stage)
+        self._functions: list | None = None
+
+    @property
+    def source(self) -> str:
+        return unit([self], self.layout.species)
+
+    def bind(self, loaded: ctypes.CDLL) -> None:
+        """Take the functions from a library that holds this kernel."""
+        self._functions = [getattr(loaded, s.name) for s in self.stages]
+        for function in self._functions:
+            function.argtypes, function.restype = [ctypes.POINTER(_Args)], None
+
+    def __call__(
+        self,
+        batch: Batch,
+        parameters: Tensor,
+        positions: Tensor | None = None,
+        inputs: dict[str, Tensor] | None = None,
+        tangents: Tensor | None = None,
+        moves: Tensor | None = None,
+        into: tuple[Tensor | None, Tensor] | None = None,
+        by_structure: bool = False,
+    ) -> Output:
+        """Run on a batch.
+
+        Arguments: flat parameters [P]; positions of all sites [sites, 3] (default: the batch's own); inputs, site arrays [atoms] by
+        name; tangents of the parameters [P]; moves, tangents of all sites [sites, 3]; into, zeroed tensors that take the place of forces and
+        gradient; by_structure, one gradient for each structure [S, P].
+        """
+        if self._functions is None:
+            self.bind(library(self.source))
+        x = all_positions(batch) if positions is None else positions
+        site = self._site_arrays(batch, inputs or {})
+        count = threads.count()
+        shared = batch.structures == 1 and count > 1
+        if shared and self.scatters:
+            count, shared = 1, False
+        block = batch.offsets if by_structure else blocks(batch)
+        forces = torch.zeros((count if shared else 1, batch.sites, 3), dtype=torch.float64) if self.has_forces else None
+        gradient = torch.zeros((len(block) - 1, self.layout.size), dtype=torch.float64) if self.has_gradient else None
+        stride = self.layout.size if self.has_gradient else 0
+        if into is not None:
+            forces, gradient = into
+        ld = (batch.max_neighbors + 15) // 8 * 8
+        scratch = torch.empty(count * self.rows * ld, dtype=torch.float64)
+        pointers = (ctypes.c_void_p * max(len(site), 1))(*(t.data_ptr() for t in site.values()))
+        args = _Args(
+            x=x.data_ptr(), species=_sites(batch)[0].data_ptr(), owner=_sites(batch)[1].data_ptr(), home=_sites(batch)[2].data_ptr(), first=batch.first.data_ptr(), index=batch.index.data_ptr(),
+            P=parameters.data_ptr(), PT=tangents.data_ptr() if tangents is not None else None, w=moves.data_ptr() if moves is not None else None,
+            site=ctypes.cast(pointers, ctypes.c_void_p), F=forces.data_ptr() if forces is not None else None,
+            G=gradient.data_ptr() if gradient is not None else None, block=block.data_ptr(), scratch=scratch.data_ptr(), blocks=len(block) - 1,
+            force_stride=3 * batch.sites if shared else 0, gradient_stride=stride,
+            scratch_stride=self.rows * ld, ld=ld, threads=count,
+            atoms=batch.atoms, structures=batch.structures,
+        )  # fmt: skip
+        for stage, function in enumerate(self._functions or []):
+            function(ctypes.byref(args))
+            self._exchange(batch, site, stage)
+        if into is not None:
+            return Output(dict(site), None, None)
+        total = None if forces is None else forces.sum(0) if shared else forces[0]
+        return Output({n: t for n, t in site.items()}, total, None if gradient is None else gradient.sum(0))
+
+    def _site_arrays(self, batch: Batch, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        site: dict[str, Tensor] = {}
+        for name in self.arrays:
+            site[name] = torch.zeros(batch.sites, dtype=torch.float64)
+            if name in inputs:
+                site[name][: batch.atoms] = inputs[name]
+                site[name][batch.atoms :] = site[name][batch.ghost_owner.long()] if batch.ghosts else 0.0
+        return site
+
+    def _exchange(self, batch: Batch, site: dict[str, Tensor], stage: int) -> None:
+        """After a stage: ghosts take the fields of their owners, owners take what was collected on their ghosts."""
+        for name in self.program.fields[stage] if batch.ghosts else []:
+            site[name][batch.atoms :] = site[name][batch.ghost_owner.long()]
+        for name in self.program.adjoints[stage] if batch.ghosts else []:
+            site[name][: batch.atoms].index_add_(0, batch.ghost_owner.long(), site[name][batch.atoms :])
+            site[name][batch.atoms :] = 0.0
+
+
+def unit(kernels: list[Kernel], species: int) -> str:
+    """One translation unit with several kernels."""
+    table = ", ".join(str(row("pair", species, a, b)) for a in range(species) for b in range(species))
+    return "\n".join([PRELUDE, f"static const int PAIR[] = {{{table}}};", *(k.text for k in kernels)])
+
+
+def blocks(batch: Batch) -> Tensor:
+    """Ranges of atoms [blocks + 1]: whole structures if there are several, else equal pieces."""
+    found = batch.__dict__.get("_blocks")
+    if found is None:
+        if batch.structures > 1:
+            wanted = torch.linspace(0, batch.atoms, BLOCKS + 1, dtype=torch.float64)
+            found = torch.unique(batch.offsets[torch.searchsorted(batch.offsets.double(), wanted).clamp(max=batch.structures)])
+        else:
+            found = torch.unique(torch.linspace(0, batch.atoms, BLOCKS + 1, dtype=torch.float64).round().long())
+        batch.__dict__["_blocks"] = found.contiguous()
+    return batch.__dict__["_blocks"]
+
+
+def _sites(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Species and owner of all sites [sites], structure of each atom [atoms]."""
+    found = batch.__dict__.get("_sites")
+    if found is None:
+        owner = torch.cat([torch.arange(batch.atoms, dtype=torch.int32), batch.ghost_owner])
+        home = torch.repeat_interleave(torch.arange(batch.structures, dtype=torch.int32), batch.offsets.diff())
+        found = batch.__dict__["_sites"] = (batch.species[owner.long()].contiguous(), owner, home)
+    return found
+
+
+def check_species(batch: Batch, count: int) -> None:
+    if batch.atoms and int(batch.species.max()) >= count:
+        raise DataError(f"A batch with species number {int(batch.species.max())} was given to a model of {count} species. Prepare it with model.prepare(structures).")

@@ -1,0 +1,189 @@
+"""Cutoff functions and radial bases: the only place where they live.
+
+A basis is a function (r, cutoff, size, inner) -> list of nodes. Every basis is constant below 0.7 inner, so that values and slopes stay
+finite down to zero distance, and vanishes at the cutoff with slope and curvature.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from composer.errors import AlgebraError
+from composer.quantities import Environment, NeighborAtom, Node, Range, Scalar, cos, exp, maximum, sin, stack, tanh, where_less
+
+INNER = 0.25  # default start of the sampled range, as a fraction of the cutoff
+DECAY = 0.45  # length over which the Chebyshev variable decays, as a fraction of the cutoff
+
+
+def smooth(r: Node, cutoff: Scalar) -> Node:
+    """(1 - (r/rc)^2)^3 below the cutoff: value, slope and curvature vanish at rc."""
+    return (1 - (r / cutoff) ** 2) ** 3
+
+
+def cosine(r: Node, cutoff: float) -> Node:
+    """(1 + cos(pi r/rc))/2, value and slope vanish at rc. Source: J. Behler, M. Parrinello, Phys. Rev. Lett. 98, 146401 (2007)."""
+    return 0.5 + 0.5 * cos(r * (math.pi / cutoff))
+
+
+def behler(r: Node, cutoff: float) -> Node:
+    """tanh(1 - r/rc)^3 / tanh(1)^3: value, slope and curvature vanish at rc. Source: J. Behler, J. Chem. Phys. 134, 074106 (2011)."""
+    return (tanh(1 - r / cutoff) / math.tanh(1.0)) ** 3
+
+
+def tersoff(r: Node, inner: Scalar, outer: Scalar) -> Node:
+    """1 below inner, 1/2 + cos(pi (r - inner)/(outer - inner))/2 up to outer, else 0; the slope is continuous.
+
+    Source: J. Tersoff, Phys. Rev. B 37, 6991 (1988).
+    """
+    angle = (r - inner) / (outer - inner) * math.pi
+    return where_less(r, inner, 1.0, where_less(r, outer, 0.5 + 0.5 * cos(angle), 0.0))
+
+
+def above(r: Node, least: float) -> Node:
+    """The larger of r and `least` (Å): keeps r^-n and d/r finite where atoms overlap."""
+    return maximum(r, least)
+
+
+def clamped(r: Node, inner: float) -> Node:
+    """r above `inner` (Å), 0.85 inner below 0.7 inner, and a quartic with continuous curvature in between."""
+    width = 0.3 * inner
+    t = maximum((r - (inner - width)) / width, 0.0)  # 0 .. 1
+    return where_less(r, inner, (inner - 0.5 * width) + width * (t**3 - 0.5 * t**4), r)
+
+
+def chebyshev(r: Node, cutoff: float, size: int, inner: float) -> list[Node]:
+    """T_n(x) (1 - (r/rc)^2)^3 with x linear in exp(-r/(0.45 rc)), 1 at 0.85 inner and -1 at the cutoff."""
+    decay = DECAY * cutoff
+    high, low = math.exp(-0.85 * inner / decay), math.exp(-cutoff / decay)  # 0.85 inner is the least that `clamped` gives
+    x = (exp(r / -decay) - low) * (2 / (high - low)) - 1
+    values = [x * 0 + 1, x]
+    for _ in range(2, size):
+        values.append(2 * x * values[-1] - values[-2])
+    return [v * smooth(r, cutoff) for v in values[:size]]
+
+
+def bessel(r: Node, cutoff: float, size: int, inner: float) -> list[Node]:
+    """sqrt(2/rc) sin((n + 1) pi r/rc)/r times the cutoff function. Source: J. Gasteiger et al., arXiv:2003.03123 (2020)."""
+    angle = r * (math.pi / cutoff)
+    values = [sin(angle), 2 * cos(angle) * sin(angle)]
+    for _ in range(2, size):
+        values.append(2 * cos(angle) * values[-1] - values[-2])
+    return [v * (math.sqrt(2 / cutoff) * smooth(r, cutoff) / r) for v in values[:size]]
+
+
+def gaussian(r: Node, cutoff: float, size: int, inner: float) -> list[Node]:
+    """exp(-((r - c_n)/w)^2 / 2) times the cutoff function, centres from `inner` to the cutoff, w their distance."""
+    width = (cutoff - inner) / size
+    return [exp(-0.5 * ((r - (inner + n * width)) / width) ** 2) * smooth(r, cutoff) for n in range(size)]
+
+
+def bspline(r: Node, cutoff: float, size: int, inner: float) -> list[Node]:
+    """Cubic B-splines on even knots: the first is centred at `inner`, the last ends at the cutoff with value, slope and curvature 0."""
+    width = (cutoff - inner) / (size + 1)
+    return [_cubic((r - (inner + n * width)) / width) for n in range(size)]
+
+
+def _cubic(t: Node) -> Node:
+    """The cardinal cubic B-spline: 2/3 at t = 0, zero beyond |t| = 2."""
+    t = maximum(t, -t)
+    return (maximum(2 - t, 0.0) ** 3 - 4 * maximum(1 - t, 0.0) ** 3) * (1 / 6)
+
+
+BASES: dict[str, Callable[[Node, float, int, float], list[Node]]] = {
+    "chebyshev": chebyshev,
+    "bessel": bessel,
+    "gaussian": gaussian,
+    "bspline": bspline,
+}
+
+
+def basis(name: str, r: Node, cutoff: float, size: int, inner: float | None = None) -> list[Node]:
+    """The functions of a basis at the distance r; `inner` (Å) is where the sampled range starts, a quarter of the cutoff by default."""
+    inner = INNER * cutoff if inner is None else inner
+    return BASES[name](clamped(r, inner), cutoff, size, inner)
+
+
+def channels(name: str, r: Node, cutoff: float, size: int, inner: float | None = None) -> tuple[Range, Node]:
+    """The functions of a basis as one field R[n] with its range n."""
+    n = Range("n", size)
+    return n, stack(n, basis(name, r, cutoff, size, inner))
+
+
+def check(term: Any) -> None:
+    """Raise an AlgebraError unless the fields basis, n_max, cutoff and inner of a term make sense."""
+    kind = type(term).__name__
+    if term.basis not in BASES:
+        raise AlgebraError(f"{kind} with the basis {term.basis!r} was asked for", f"Known are {', '.join(BASES)}", "Use one of these")
+    if term.n_max < 1:
+        raise AlgebraError(f"{kind} with n_max = {term.n_max} was asked for", "There must be at least one function", "Give n_max=4")
+    if term.inner is not None and not 0 < term.inner < term.cutoff:
+        found = f"It is not between 0 and the cutoff of {term.cutoff} Å"
+        raise AlgebraError(f"{kind} with inner = {term.inner} Å was asked for", found, "Give the shortest distance that occurs, e.g. 1.5")
+
+
+Pairs = Sequence[Sequence[Any]]  # entries (symbol, symbol, length, ...): lengths in Å of single pairs of species
+
+
+def check_pairs(pairs: Pairs, count: int, most: float) -> None:
+    """Raise an AlgebraError unless each entry holds two symbols and `count` lengths that rise to at most `most` (Å)."""
+    for entry in pairs:
+        if len(entry) != 2 + count or not all(0 < x <= y for x, y in itertools.pairwise((*entry[2:], most))):
+            found = f"It is not two symbols and {count} rising lengths up to the cutoff of {most} Å"
+            raise AlgebraError(f"Lengths of a pair of species were given as {tuple(entry)!r}", found, 'Give e.g. ("C", "Si", 2.5)')
+
+
+def lengths(env: Environment, j: NeighborAtom, pairs: Pairs, *default: float) -> list[Node]:
+    """The lengths (Å) that `pairs` holds for the species of the site and of j, in either order, else the default."""
+    known = {frozenset(entry[:2]): entry[2:] for entry in pairs}
+
+    def entry(a: int, b: int) -> Sequence[float]:
+        return known.get(frozenset((env.symbols[a], env.symbols[b])), default)
+
+    return [env.table("pair", lambda a, b, n=n: entry(a, b)[n])[j] for n in range(len(default))]
+
+
+def roughness(name: str, cutoff: float, size: int, inner: float | None = None) -> Any:
+    """Gram matrix of second derivatives, G_ab = integral from inner to cutoff of R_a'' R_b'' dr, as numpy array [size, size] in 1/Å^3."""
+    import numpy as np
+
+    r = Environment(["H"]).neighbors(cutoff).r
+    start = INNER * cutoff if inner is None else inner
+    grid = np.linspace(start, cutoff, 2001)
+    step = grid[1] - grid[0]
+    values = np.array([tabulate(f, grid) + 0 * grid for f in basis(name, r, cutoff, size, inner)])
+    bent = np.gradient(np.gradient(values, step, axis=1, edge_order=2), step, axis=1, edge_order=2)
+    weight = np.full(len(grid), step)
+    weight[[0, -1]] /= 2
+    return (bent * weight) @ bent.T
+
+
+def tabulate(node: Node, r: Any) -> Any:
+    """A function of one distance, such as a radial basis function, at the distances r (numpy array, Å)."""
+    import numpy as np
+
+    known: dict[Node, Any] = {}
+
+    def value(node: Node) -> Any:
+        if node not in known:
+            known[node] = r if node.op == "norm" else _apply(np, node, [value(a) for a in node.args])
+        return known[node]
+
+    return value(node)
+
+
+def _apply(np: Any, node: Node, args: list[Any]) -> Any:
+    match node.op:
+        case "const":
+            return node.data[0]
+        case "add":
+            return sum(args)
+        case "mul":
+            return args[0] * args[1]
+        case "pow":
+            return args[0] ** node.data[0]
+        case "where":
+            return np.where(args[0] < args[1], args[2], args[3])
+    return getattr(np, node.op)(args[0])

@@ -1,0 +1,66 @@
+"""Every term in one line: name -> expression, species. The laws run over this list; a new term enters here."""
+
+from composer.algebra import Expression, Scale, exp, log1p, sqrt, tanh
+from terms import (
+    ZBL,
+    Bond,
+    BornMayer,
+    Buckingham,
+    Density,
+    Embedding,
+    FourBody,
+    LennardJones,
+    Morse,
+    Pair,
+    PairFormula,
+    StillingerWeber,
+    Tersoff,
+    ThreeBody,
+)
+
+ONE, TWO, THREE = ("Si",), ("C", "Si"), ("C", "O", "Si")
+MORSE = "D*((1-exp(-a*(r-r0)))**2-1)"
+SILICON_CARBIDE = (("C", "C", 1.8, 2.1), ("C", "Si", 2.2, 2.5))
+
+TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
+    "LennardJones": (LennardJones(cutoff=5.0), TWO),
+    "Morse": (Morse(cutoff=5.0), TWO),
+    "BornMayer": (BornMayer(cutoff=4.5), ONE),
+    "Buckingham": (Buckingham(cutoff=5.0), TWO),
+    "PairFormula": (PairFormula(MORSE, cutoff=5.0, D=0.5, a=1.5, r0=2.0), TWO),
+    "Pair": (Pair(cutoff=5.0, n_max=6), THREE),
+    "Pair, Bessel": (Pair(cutoff=5.0, n_max=4, basis="bessel"), ONE),
+    "Pair, Gaussian": (Pair(cutoff=5.0, n_max=4, basis="gaussian", inner=1.0), ONE),
+    "Pair, B-spline": (Pair(cutoff=5.0, n_max=5, basis="bspline"), ONE),
+    "Pair, one function": (Pair(cutoff=5.0, n_max=1), ONE),
+    "ZBL": (ZBL(inner=1.0, outer=3.0), THREE),
+    "Density": (Density(cutoff=5.0, n_max=3), TWO),
+    "Density, positive": (Density(cutoff=5.0, n_max=3, positive=True), ONE),
+    "Embedding, sqrt": (Embedding(cutoff=5.0), TWO),
+    "Embedding, polynomial": (Embedding(cutoff=5.0, form="polynomial"), ONE),
+    "Embedding, universal": (Embedding(cutoff=5.0, form="universal"), ONE),
+    "StillingerWeber": (StillingerWeber(), ONE),
+    "StillingerWeber, two species": (StillingerWeber(pairs=(("C", "C", 2.6), ("C", "Si", 3.2))), TWO),
+    "Tersoff": (Tersoff(), ONE),
+    "Tersoff, two species": (Tersoff(pairs=SILICON_CARBIDE, m=3), TWO),
+    "ThreeBody": (ThreeBody(cutoff=4.5, n_max=3, l_max=3), ONE),
+    "ThreeBody, three species": (ThreeBody(cutoff=4.0, n_max=2, l_max=2), THREE),
+    "FourBody": (FourBody(cutoff=4.5), ONE),
+    "FourBody, two species": (FourBody(cutoff=4.0, n_max=1, l_max=3), TWO),
+    "Bond": (Bond(cutoff=4.0), TWO),
+}
+
+COMPOSED: dict[str, tuple[Expression, tuple[str, ...]]] = {
+    "script": (ZBL() + Pair(cutoff=6.0, n_max=10) + ThreeBody(cutoff=4.5, n_max=4, l_max=5) * (1 + Density(cutoff=5.0, n_max=2)), ONE),
+    "sum": (2 * Pair(cutoff=5.0, n_max=3) - Morse(cutoff=4.0) / 3, TWO),
+    "product": (Pair(cutoff=5.0, n_max=3) * ThreeBody(cutoff=4.0, n_max=2, l_max=1) * Density(cutoff=3.5).named("b"), THREE),
+    "bond order in a product": (Tersoff(pairs=SILICON_CARBIDE) * (1 + Scale() * Density(cutoff=5.0)), TWO),
+    "power": (Pair(cutoff=4.0, n_max=2) ** 3, ONE),
+    "functions": (exp(Scale() * Pair(cutoff=4.0)) + tanh(FourBody(cutoff=4.0)) - log1p(Density(cutoff=4.0, positive=True)), ONE),
+    "root of a density": (Pair(cutoff=5.0, n_max=4) - sqrt(Density(cutoff=5.0, positive=True, basis="gaussian")), TWO),
+    "stages": (Bond(cutoff=4.0) * (1 + Bond(cutoff=3.5, n_max=2).named("b")), ONE),
+    "tied and untied": (Pair(cutoff=4.0) * (1 + Pair(cutoff=4.0)) + Pair(cutoff=4.0).named("b"), ONE),
+    "fixed and frozen": (Morse(cutoff=5.0).fix(width=1.4).freeze("length") * (1 + Density(cutoff=4.0)), ONE),
+}
+
+CATALOGUE = TERMS | COMPOSED
