@@ -14,14 +14,20 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from benchmarks import peers_lammps, peers_torch, systems
+from benchmarks import models, peers_lammps, peers_torch, systems
 from benchmarks.timing import Row, Timer, cpu, interleave, wall
 
 SKIN = 1.0  # Å, on both sides
 LEAST_STEPS = 50  # of LAMMPS, in all rounds of a case
 MANY_BODY_BAR = 0.6 if "avx512f" in cpu()[1] else 0.7
 
-MODELS: dict[str, Callable[[], Any]] = {}
+MODELS: dict[str, Callable[[], Any]] = {
+    "LJ 4000 / lj/cut": models.lennard_jones,
+    "EAM 4000 / eam/alloy": models.embedded_atom,
+    "SW 4096 / sw": models.stillinger_weber,
+    "Tersoff 4096 / tersoff": models.tersoff,
+    "ThreeBody 75, Mo 4032 / snap 31": models.three_body,
+}
 """The composer model of each case, by name; a case that is absent prints its peer alone."""
 
 

@@ -104,13 +104,19 @@ class Model:
         self.expression, self.species = expression, tuple(species)
         _check(expression, self.species)
         env = Environment(self.species)
-        self.entries = _entries(expression, env)
-        self.layout = Layout([(e.key, e.per, e.shape) for e in self.entries], len(self.species))
         self.node: Node = add(parameter(E0, ("i",)), expression.site(env))
-        self.flat = torch.cat([e.start.reshape(-1) for e in self.entries]).contiguous()  # [P all]
+        self.entries = _entries(expression, env)
+        self.known = _known(env)
+        self.layout = Layout([(e.key, e.per, e.shape) for e in (*self.entries, *self.known)], len(self.species))
+        self.flat = torch.cat([e.start.reshape(-1) for e in (*self.entries, *self.known)]).contiguous()  # [P all]
         self._kernels: dict[str, Kernel] = {}
 
     # ---- parameters
+
+    @property
+    def per(self) -> dict[str, str]:
+        """How the species choose the rows of each table, by key."""
+        return {e.key: e.per for e in (*self.entries, *self.known)}
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -144,7 +150,7 @@ class Model:
     @cached_property
     def free(self) -> Tensor:
         """Which numbers of the flat array are fitted [P all]."""
-        return torch.cat([torch.full((self.layout.slots[e.key].size,), e.free) for e in self.entries])
+        return torch.cat([torch.full((self.layout.slots[e.key].size,), e.free) for e in (*self.entries, *self.known)])
 
     @property
     def theta(self) -> Tensor:
@@ -154,7 +160,7 @@ class Model:
     @cached_property
     def parameter_names(self) -> list[str]:
         """Names of the free numbers, in the order of `theta` and of Jacobian columns."""
-        names = [n for e in self.entries for n in _element_names(e, self.species)]
+        names = [n for e in (*self.entries, *self.known) for n in _element_names(e, self.species)]
         return [n for n, keep in zip(names, self.free.tolist(), strict=True) if keep]
 
     @property
@@ -251,7 +257,7 @@ class Model:
     @cached_property
     def halved(self) -> Node | None:
         """The energy for a list with each pair once, where the expression is a plain sum over pairs."""
-        per = {e.key: e.per for e in self.entries}
+        per = self.per
         alone = len(self.species) == 1
 
         def symmetric(leaf: Node) -> bool:
@@ -281,7 +287,7 @@ class Model:
                 return programs.tangent(self.node)
             case "columns":
                 seeded = programs.site_input("seed") * self.node
-                return Program([[columns(seeded, {e.key: e.per for e in self.entries}, len(self.species))]], {0: []}, {0: []})  # type: ignore[list-item]
+                return Program([[columns(seeded, self.per, len(self.species))]], {0: []}, {0: []})  # type: ignore[list-item]
         raise AlgebraError(f"A kernel {kind!r} was asked for. Known are forces, seeded, half, energies, parameters, gradient, tangent, columns. Use one of these.")
 
     def kernel(self, kind: str) -> Kernel:
@@ -325,6 +331,11 @@ def _entries(expression: Expression, env: Environment) -> list[Entry]:
     return entries
 
 
+def _known(env: Environment) -> list[Entry]:
+    """Tables of known numbers that terms asked for: part of the flat array, never fitted."""
+    return [Entry(name, name, per, (), "", torch.tensor(values, dtype=torch.float64), False) for name, (per, values) in sorted(env.fixed.items())]
+
+
 def _entry(term: Term, name: str, label: str, species: int) -> Entry:
     from composer.quantities import rows
 
@@ -334,7 +345,7 @@ def _entry(term: Term, name: str, label: str, species: int) -> Entry:
     value = fixed.get(name)
     start = np.full((rows(param.per, species), *shape), param.default if value is None else value, dtype=float)
     if param.start and value is None:
-        start[:] = np.asarray(getattr(term, param.start)(), dtype=float).reshape(shape)
+        start[:] = np.asarray(getattr(term, param.start)(), dtype=float)
     return Entry(f"{term.digest}.{name}", f"{label}.{name}", param.per, shape, param.unit, torch.from_numpy(start), name not in fixed, param.positive, param.bounds, term.digest)
 
 
@@ -354,6 +365,7 @@ def _row_names(per: str, species: tuple[str, ...]) -> list[str]:
         "ordered pair": [(a, b) for a in s for b in s],
         "triplet": [(a, *p) for a in s for p in pairs],
         "ordered triplet": [(a, b, c) for a in s for b in s for c in s],
+        "unlike triplet": [(a, b, c) for a in s for b, c in pairs if b != c],
     }[per]
     return ["-".join(species[k] for k in key) for key in keys]
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from composer.errors import DataError
 from composer.pairs import PairFinder
+from composer.runtime import threads
 from composer.runtime.support import support
 
 Array = NDArray[Any]
@@ -144,7 +145,7 @@ def needs_rebuild(batch: Batch, positions: Tensor, cells: Tensor | None = None) 
         deformation += torch.linalg.pinv(old) @ (new - old)
         margin = (torch.linalg.svdvals(deformation)[:, -1] * reach - batch.cutoff) / 2
     arguments = (batch.offsets, positions, batch.built_positions, deformation.contiguous(), margin)
-    return bool(support().moved(batch.structures, *map(_pointer, arguments)))
+    return bool(support().moved(threads.count(), batch.structures, *map(_pointer, arguments)))
 
 
 def all_positions(batch: Batch, positions: Tensor | None = None, cells: Tensor | None = None) -> Tensor:
@@ -156,7 +157,7 @@ def all_positions(batch: Batch, positions: Tensor | None = None, cells: Tensor |
     positions, cells = _places(batch, positions, cells)
     sites = torch.empty(batch.sites, 3, dtype=torch.float64)
     arguments = (batch.ghost_offsets, batch.ghost_owner, batch.ghost_shift, positions, cells, sites)
-    support().all_positions(batch.structures, batch.atoms, *map(_pointer, arguments))
+    support().all_positions(threads.count(), batch.structures, batch.atoms, *map(_pointer, arguments))
     return sites
 
 
@@ -180,7 +181,7 @@ def fold(batch: Batch, values: Tensor) -> Tensor:
     values = _as_float(values, "values", (batch.sites, *values.shape[1:]))
     folded = torch.empty(batch.atoms, *values.shape[1:], dtype=torch.float64)
     arguments = (batch.ghost_offsets, batch.ghost_owner, values, folded)
-    support().fold(batch.structures, batch.atoms, math.prod(values.shape[1:]), *map(_pointer, arguments))
+    support().fold(threads.count(), batch.structures, batch.atoms, math.prod(values.shape[1:]), *map(_pointer, arguments))
     return folded
 
 
@@ -193,7 +194,7 @@ def virial(batch: Batch, positions: Tensor, forces: Tensor) -> Tensor:
     positions, forces = (_as_float(value, "values of sites", (batch.sites, 3)) for value in (positions, forces))
     total = torch.empty(batch.structures, 3, 3, dtype=torch.float64)
     arguments = (batch.offsets, batch.ghost_offsets, positions, forces, total)
-    support().virial(batch.structures, batch.atoms, *map(_pointer, arguments))
+    support().virial(threads.count(), batch.structures, batch.atoms, *map(_pointer, arguments))
     return total
 
 
@@ -218,7 +219,7 @@ class _Rows:
         site = int(self.offsets[-1]) + self.ghost_offsets[-1]
         fits = site + ghosts <= _MOST_SITES
         outputs = [array.ctypes.data if fits else None for array in (first, index, owner, shift)]
-        support().packing_close(handle, start, site, self.entries, *outputs)
+        support().packing_close(threads.count(), handle, start, site, self.entries, *outputs)
         if not fits:
             raise DataError("All structures were asked for in one batch", "It has more than 2^31 sites", "Split the list of structures")
         self.parts.append((first, index, owner, shift))

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 import vesin
 from numpy.typing import NDArray
 
 from composer.errors import DataError
+from composer.runtime import threads
 
 Array = NDArray[Any]
 
@@ -40,16 +40,22 @@ class PairFinder:
         if not len(positions):
             return np.empty((0, 2), np.uint64), np.empty((0, 3), np.int32)
         box = cell if pbc.all() else _closed(positions, cell, pbc, self.reach)
-        bins = np.maximum(1.0, np.floor(1 / (np.linalg.norm(np.linalg.inv(box), axis=0) * self.reach)))  # [3]
-        if bins.prod() > _MANY_BINS and bins.min() ** 3 * _MANY_BINS < 8 * bins.prod():
-            raise DataError(
-                f"Neighbours within {self.reach} Å were asked for",
-                f"A structure of {len(positions)} atoms spreads over {np.ptp(positions, axis=0).tolist()} Å, too long and thin to be searched",
-                "Look for an atom that lies far away, or repeat the cell in its short directions",
-            )
-        self.vesin.n_threads = 1 if len(positions) < _MANY_ATOMS else torch.get_num_threads()
+        if np.abs(box).sum() > 46 * self.reach:  # else there are fewer than 46^3 bins
+            _check(positions, box, self.reach)
+        self.vesin.n_threads = 1 if len(positions) < _MANY_ATOMS else threads.count()
         pairs, shifts = self.vesin.compute(positions, box, True, "PS", copy=False)
         return pairs, shifts
+
+
+def _check(positions: Array, box: Array, reach: float) -> None:
+    bins = np.maximum(1.0, np.floor(1 / (np.linalg.norm(np.linalg.inv(box), axis=0) * reach)))  # [3], of width reach or more
+    if bins.prod() > _MANY_BINS and bins.min() ** 3 * _MANY_BINS < 8 * bins.prod():
+        spread = " x ".join(f"{length:.6g}" for length in np.ptp(positions, axis=0))
+        raise DataError(
+            f"Neighbours within {reach} Å were asked for",
+            f"A structure of {len(positions)} atoms spreads over {spread} Å, too long and thin to be searched",
+            "Look for an atom that lies far away, or repeat the cell in its short directions",
+        )
 
 
 def _closed(positions: Array, cell: Array, pbc: Array, reach: float) -> Array:

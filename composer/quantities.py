@@ -267,7 +267,8 @@ class BoundParam:
         idx = tuple(i if isinstance(i, Range) else int(i) for i in items[atoms:])
         if len(kinds) != PER[self.param.per] or len(idx) != len(self.param.shape):
             raise AlgebraError(
-                f"Parameter {self.param.name} of {type(self.term).__name__} was indexed with {len(items)} items. It is per {self.param.per} "
+                f"Parameter {self.param.name} of {type(self.term).__name__} was indexed with {len(items)} items. "
+                f"It is per {self.param.per} "
                 f"with {len(self.param.shape)} further dimensions. Write {atoms} neighbours, then {len(self.param.shape)} numbers."
             )
         kinds = [0 if isinstance(k, Species) and k.size == 1 else k for k in kinds]

@@ -100,10 +100,10 @@ class Stage:
                 return f"inv[{slot}]"
             row = self.plan.rows.get(node if slot == "j" else self.plan.canonical(node))
             if row is not None:
-                return f"row{row}[{slot}]"
+                return f"ROW({row})[{slot}]"
             if node in self.plan.array_rows:
                 first, static = self.plan.array_rows[node]
-                return f"(rows + ({first} + {_flat(static, ranges)})*ld)[{slot}]"
+                return f"ROW({first} + {_flat(static, ranges)})[{slot}]"
         if node in self.plan.arrays:
             return f"{self.array_names[node]}[{_flat(self.plan.arrays[node], self._with_species(ranges))}]"
         return None
@@ -123,7 +123,7 @@ class Stage:
         if root in self.plan.array_rows:
             first, static = self.plan.array_rows[root]
             place = _flat(static, {**ranges, **fixed})
-            return f"row{first + int(place)}[{slot}]" if place.isdigit() else f"(rows + ({first} + {place})*ld)[{slot}]"
+            return f"ROW({first + int(place)})[{slot}]" if place.isdigit() else f"ROW({first} + {place})[{slot}]"
         return f"{self.array_names[root]}[{_flat(self.plan.arrays[root], {**self._with_species(ranges), **fixed})}]"
 
     # ---- the function
@@ -131,20 +131,18 @@ class Stage:
     def code(self) -> str:
         body = self._body()
         arrays = [f"real {n}[{_size(self.plan.arrays[a])}];" for a, n in self.array_names.items()]
-        rows = [f"real* __restrict row{r} = rows + {r}*ld;" for r in range(self.plan.row_count)]
         near = [f"real* __restrict {n} = extra + {m}*ld;" for m, n in enumerate(self.near.values())]
         site = [f"double* site{m} = A.site[{m}];" for m in range(len(self.site_arrays))]
         head = [
             f"static void {self.name}_range(const Args& A, const int64_t begin, const int64_t end, double* F, double* G, double* scratch) {{",
-            "const int64_t ld = A.ld; const double* __restrict P = A.P; const double* __restrict PT = A.PT; (void)P; (void)PT; (void)G; (void)F;",
+            "ROW_LENGTH(A); const double* __restrict P = A.P; const double* __restrict PT = A.PT; (void)P; (void)PT; (void)G; (void)F;",
             f"Neighbourhood<{self.species}, {len(self.cutoffs)}> near(scratch, ld);",
             "real *d0 = near.d0, *d1 = near.d1, *d2 = near.d2, *len = near.len, *inv = near.inv, *dt0 = near.dt0, *dt1 = near.dt1, *dt2 = near.dt2;",
             "(void)d0; (void)d1; (void)d2; (void)len; (void)inv; (void)dt0; (void)dt1; (void)dt2;",
             "const int32_t* jj = near.jj; (void)jj; real* extra = near.end; (void)extra;",
             f"real* kept = extra + {len(self.near)}*ld; (void)kept;",
-            f"real* rows = kept + {self.kept}*ld; (void)rows;",
+            f"real* __restrict rows = kept + {self.kept}*ld; (void)rows;",
             *near,
-            *rows,
             *site,
             f"static const double cut[] = {{{', '.join(repr(c * c) for c in self.cutoffs) or '0.0'}}};",
             *[f"alignas(64) {a}" for a in arrays],
@@ -183,30 +181,43 @@ class Stage:
         return out
 
     def _site_code(self, level: int) -> list[str]:
+        """Scalars and tables of the site that are known at this level; each table element right behind what it needs (short lives)."""
         out: list[str] = []
+        for table in self.plan.stacks:
+            if self.plan.level(table) == level:
+                name = self.array_names[table]
+                for n, value in enumerate(elements(table, static_of(table)).values()):
+                    value = self.plan.lower(value)
+                    out += self._site_lines(value, level)
+                    out.append(f"{name}[{n}] = {self.load(value, {})};")
         for node in self.plan.site:
-            if self.plan.level(node) != level or node in self.names:
+            if self.plan.level(node) == level:
+                out += self._site_lines(node, level)
+        return out
+
+    def _site_lines(self, root: Node, level: int) -> list[str]:
+        """Code for a scalar of the site and everything below it that is not yet there."""
+        out: list[str] = []
+        pending = [(root, False)]
+        while pending:
+            node, ready = pending.pop()
+            if node in self.names or node.op in ("const", "at", "param", "param_t"):  # the last three are read where they are used
+                continue
+            loaded = self.load(node, {})
+            if not ready and loaded is None:
+                pending.append((node, True))
+                pending += [(a, False) for a in reversed(node.args)]
                 continue
             if node.op == "sum":
                 raise BackendError("A sum was used before its loops had run. The schedule is out of order. Report the expression that led here.")
-            loaded = self.load(node, {})
-            if loaded is not None:
-                text = loaded
-            else:
-                block = Block(lambda n: self.load(n, {}), "")
-                block.text = {a: self.load(a, {}) or "" for a in node.args}
-                text = block.operation(node)
             self.names[node] = f"v{len(self.names)}"
-            out.append(f"const real {self.names[node]} = {text};")
-        for node in self.plan.stacks:
-            if self.plan.level(node) == level:
-                out += self._stack_code(node)
+            out.append(f"const real {self.names[node]} = {loaded if loaded is not None else self._site_operation(node)};")
         return out
 
-    def _stack_code(self, node: Node) -> list[str]:
-        name = self.array_names[node]
-        values = elements(node, static_of(node)).values()
-        return [f"{name}[{n}] = {self.load(self.plan.lower(v), {})};" for n, v in enumerate(values)]
+    def _site_operation(self, node: Node) -> str:
+        block = Block(lambda n: self.load(n, {}), "")
+        block.text = {a: self.load(a, {}) or "" for a in node.args}
+        return block.operation(node)
 
     # ---- nests
 
@@ -327,7 +338,7 @@ class PlainNest:
                 continue
             for n, value in enumerate(values):
                 text = block.text.get(value) or self.stage.load(value, {})
-                out.append(f"row{first + n}[j] = {text};")
+                out.append(f"ROW({first + n})[j] = {text};")
         return out
 
     def _sinks(self, texts: list[str]) -> list[str]:
@@ -383,10 +394,10 @@ class PairNest:
             elif looped and looped[0].slot == "j":
                 outer.append(f"real acc{m} = 0;")
                 inner.append(f"acc{m} += {text};")
-                after.append(f"row{stage.plan.rows[node]}[j] = acc{m};")
+                after.append(f"ROW({stage.plan.rows[node]})[j] = acc{m};")
             elif looped:
-                before.append(f"near.zero(row{stage.plan.rows[node]}, {stage.cutoffs.index(looped[0].cutoff)});")
-                inner.append(f"row{stage.plan.rows[node]}[k] += {text};")
+                before.append(f"near.zero(ROW({stage.plan.rows[node]}), {stage.cutoffs.index(looped[0].cutoff)});")
+                inner.append(f"ROW({stage.plan.rows[node]})[k] += {text};")
             else:
                 size = _size(stage.plan.arrays[node])
                 before.append(f"for (int q = 0; q < {size}; ++q) {stage.array_names[node]}[q] = 0;")

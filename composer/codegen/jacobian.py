@@ -7,7 +7,7 @@ few products for each neighbour, however rich the expression is. Only for progra
 
 from __future__ import annotations
 
-from composer.codegen.program import walk
+from composer.codegen.program import is_learnable, walk
 from composer.codegen.schedule import Table, elements
 from composer.ir.indices import Neighbor, Species
 from composer.ir.jvp import Tangent
@@ -42,7 +42,7 @@ def columns(energy: Node, per: dict[str, str], species: int) -> Table:
 def parameter_gradients(energy: Node, per: dict[str, str]) -> dict[Slot, Node]:
     """de/dtheta for each element of a parameter that the site sees: slots carry "i" for the species of the site."""
     found: dict[Slot, Node] = {}
-    for leaf, adjoint in vjp([(energy, ONE)], lambda n: n.op == "param").items():
+    for leaf, adjoint in vjp([(energy, ONE)], is_learnable).items():
         name, kinds, idx = leaf.data
         open_indices = tuple(dict.fromkeys(i for i in (*kinds, *idx) if not isinstance(i, (int, str))))
         for values, node in elements(adjoint, open_indices).items():

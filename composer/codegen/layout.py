@@ -59,4 +59,8 @@ def _row_text(per: str, atoms: list[str], species: int) -> str:
             return f"{atoms[0]}*{species}+{atoms[1]}"
         case "triplet":
             return f"{atoms[0]}*{rows('pair', species)}+PAIR[{atoms[1]}*{species}+{atoms[2]}]"
+    if per == "unlike triplet":
+        b, c = atoms[1:]
+        low = str(min(int(b), int(c))) if b.isdigit() and c.isdigit() else f"({b} < {c} ? {b} : {c})"
+        return f"{atoms[0]}*{rows('pair', species) - species}+PAIR[{b}*{species}+{c}]-{low}-1"
     return f"({atoms[0]}*{species}+{atoms[1]})*{species}+{atoms[2]}"

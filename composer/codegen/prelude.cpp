@@ -8,6 +8,13 @@
 #include <immintrin.h>
 #endif
 typedef double real;
+// Distance of two rows of neighbours: known when compiled (LD) or given by the caller.
+#ifdef LD
+#define ROW_LENGTH(A) constexpr int64_t ld = LD
+#else
+#define ROW_LENGTH(A) const int64_t ld = (A).ld
+#endif
+#define ROW(n) (rows + (n)*ld)
 
 struct Args {
   const double* x;         // [sites, 3], atoms then ghosts

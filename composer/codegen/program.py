@@ -92,12 +92,17 @@ def tangent(energy: Node) -> Program:
     return _Builder([("e_t", moved)], [(moved, ONE)], positions=True).program()
 
 
+def is_learnable(node: Node) -> bool:
+    """Whether a node is a parameter and not a table of known numbers."""
+    return node.op == "param" and not node.data[0].startswith("fixed.")
+
+
 def _position_tangent(leaf: Node) -> Node:
     return displacement(leaf.data[1], next(iter(leaf.free)), "d_t") if leaf.op == "d" else ZERO  # type: ignore[arg-type]
 
 
 def _full_tangent(leaf: Node) -> Node:
-    if leaf.op == "param":
+    if is_learnable(leaf):
         return parameter(*leaf.data, tangent=True)
     return _position_tangent(leaf)
 
@@ -130,8 +135,8 @@ class _Builder:
     def _sweep(self, seeds: list[tuple[Node, Node]]) -> None:
         if not seeds:
             return
-        kinds = {"d": self.positions, "param": self.parameters, "near": self._follows_fields()}
-        found = vjp(seeds, lambda n: kinds.get(n.op, False))
+        kinds = {"d": self.positions, "near": self._follows_fields()}
+        found = vjp(seeds, lambda n: kinds.get(n.op, False) or (self.parameters and is_learnable(n)))
         for leaf, adjoint in sorted(found.items(), key=lambda item: item[0].key):
             if leaf.op == "d":
                 self.outputs.append(Output("force", adjoint, axis=leaf.data[1]))
@@ -200,12 +205,18 @@ def neighbors_inside(node: Node) -> bool:
 def _plain(node: Node) -> bool:
     """A sum over one neighbour of a function of the distance: displacements occur in the length alone."""
     inner = walk([node.args[0]])
-    lengths = [n for n in inner if n.op == "norm"]
-    allowed = {a for n in lengths for a in n.args}
+    lengths = [n for n in inner if n.op == "norm" or _is_square(n)]
+    inside = set(walk([a for n in lengths for a in n.args]))
+    users = {a for n in inner if n not in lengths and n not in inside for a in n.args}
+    bare = [n for n in inner if n.op == "d" and (n not in inside or n in users)]
     looped = {i for n in inner for i in neighbors(n.free)}
-    users = {a for n in inner if n.op != "norm" for a in n.args}
-    free_d = [n for n in inner if n.op == "d" and (n not in allowed or n in users)]
-    return len(looped) <= 1 and not free_d and not any(n.op in ("sum", "at", "near", "stack") for n in inner)
+    return len(looped) <= 1 and not bare and not any(n.op in ("sum", "at", "near", "stack") for n in inner)
+
+
+def _is_square(node: Node) -> bool:
+    """Whether a node is dx^2 + dy^2 + dz^2."""
+    squares = [a for a in node.args if a.op == "pow" and a.data == (2,) and a.args[0].op == "d"]
+    return node.op == "add" and len(squares) == len(node.args) == len({a.args[0].data[1] for a in squares}) == 3
 
 
 __all__ = ["Program", "energies", "field_name", "forces", "gradient", "halved", "parse_index", "tangent"]

@@ -8,37 +8,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from composer.codegen.padded import F64, Padded, Structures
 from composer.errors import BackendError
 from composer.ir.indices import Index, Neighbor, Range, Species
 from composer.ir.nodes import Node, bound_of, given_of, parse_index, relation_of
 from composer.quantities import PER, row, rows
 
-F64 = torch.float64
 AXES = {"site": 0, "j": 1, "k": 2, "species j": 3, "species k": 4}
 FUNCTIONS = {"exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "sin": torch.sin, "cos": torch.cos, "tanh": torch.tanh}
 FUNCTIONS |= {"expm1": torch.expm1, "log1p": torch.log1p}
 Tables = Mapping[str, Tensor]
-
-
-class Structures(Protocol):
-    """The part of a Batch that the oracle reads; its neighbour list is ignored."""
-
-    @property
-    def positions(self) -> Tensor: ...  # [N, 3], Å
-    @property
-    def cells(self) -> Tensor: ...  # [S, 3, 3], Å
-    @property
-    def pbc(self) -> Tensor: ...  # [S, 3]
-    @property
-    def species(self) -> Tensor: ...  # [N]
-    @property
-    def offsets(self) -> Tensor: ...  # [S + 1]
 
 
 class Evaluation(NamedTuple):
@@ -92,54 +77,17 @@ def site_values(
             f"It depends on {', '.join(sorted(i.key for i in node.free))}",
             "Sum over these indices first",
         )
-    found = _Padded(batch, max((i.cutoff for i in _indices(node) if isinstance(i, Neighbor)), default=1.0))
+    found = Padded(batch, max((i.cutoff for i in _indices(node) if isinstance(i, Neighbor)), default=1.0))
     x = batch.positions.to(F64) if positions is None else positions
     d = found.displacements(batch, x, strain)  # [N, M, 3]
     return _Program(node, found, d, batch.species.long(), species_count, tables, inputs or {}).run()
-
-
-class _Padded:
-    """Neighbours of each atom within a cutoff, by a loop over images: owner [N, M], shift [N, M, 3], real [N, M]; home [N]."""
-
-    def __init__(self, batch: Structures, cutoff: float) -> None:
-        found: list[list[tuple[int, tuple[int, ...]]]] = [[] for _ in range(len(batch.positions))]
-        offsets = batch.offsets.tolist()
-        for s, (start, stop) in enumerate(itertools.pairwise(offsets)):
-            x, cell = batch.positions[start:stop].to(F64), batch.cells[s].to(F64) * batch.pbc[s][:, None]
-            for shift in _images(x, cell, cutoff):
-                d = x[None, :] + torch.tensor(shift, dtype=F64) @ cell - x[:, None]  # [n, n, 3]
-                near = (d**2).sum(-1) < (1.0 + 1e-9) * cutoff**2
-                if not any(shift):
-                    near.fill_diagonal_(False)
-                for i, j in near.nonzero().tolist():
-                    found[start + i].append((start + j, shift))
-        width = max((len(row_) for row_ in found), default=0) or 1
-        padding = [(0, (0, 0, 0))] * width
-        self.home = torch.repeat_interleave(torch.arange(len(offsets) - 1), batch.offsets.diff())  # [N]
-        self.owner = torch.tensor([[o for o, _ in (*row_, *padding)][:width] for row_ in found])
-        self.shift = torch.tensor([[t for _, t in (*row_, *padding)][:width] for row_ in found], dtype=F64)
-        self.real = torch.tensor([[n < len(row_) for n in range(width)] for row_ in found])
-
-    def displacements(self, batch: Structures, x: Tensor, strain: Tensor | None) -> Tensor:
-        moved = torch.einsum("nma,nab->nmb", self.shift, batch.cells.to(F64)[self.home])
-        d = x[self.owner] + moved - x[:, None]
-        return d if strain is None else d + torch.einsum("nma,nab->nmb", d, strain[self.home])
-
-
-def _images(x: Tensor, cell: Tensor, cutoff: float) -> Iterator[tuple[int, ...]]:
-    """Shifts of the cell that can bring a pair within the cutoff: |n_a| <= cutoff |b_a| + spread of the fractional coordinates."""
-    dual = torch.linalg.pinv(cell)  # columns are the reciprocal vectors
-    fractional = x @ dual
-    spread = fractional.amax(0) - fractional.amin(0)
-    reach = torch.where(cell.norm(dim=1) > 0, torch.floor(cutoff * dual.norm(dim=0) + spread + 1e-6), 0.0)
-    return itertools.product(*(range(-int(n), int(n) + 1) for n in reach.tolist()))
 
 
 Item = tuple[Node, frozenset[str]]  # a node and the slots whose species is that of the neighbour of a surrounding loop
 
 
 class _Program:
-    def __init__(self, root: Node, found: _Padded, d: Tensor, species: Tensor, count: int, tables: Tables, inputs: Tables) -> None:
+    def __init__(self, root: Node, found: Padded, d: Tensor, species: Tensor, count: int, tables: Tables, inputs: Tables) -> None:
         self.root, self.found, self.d, self.species, self.count, self.tables, self.inputs = root, found, d, species, count, tables, inputs
         keys = dict.fromkeys(i.key for i in _indices(root) if isinstance(i, Range))
         self.axes = {key: len(AXES) + n for n, key in enumerate(sorted(keys))}

@@ -294,6 +294,8 @@ class Schedule:
         static = [i for i in node.free if isinstance(i, Range)]
         if node.op == "mul" and node.args[0].op == "const":
             return False  # a number in front needs no row of its own
+        if len(looped) == 1 and any(isinstance(i, Species) and i.slot != looped[0].slot for i in node.free):
+            return False  # the species of the other neighbour: not a quantity of this one alone
         if (len(nest.loops) == 2 and len(looped) == 1) or (nest.ranges and not static):
             self.need_row(node)
             return True
@@ -319,7 +321,7 @@ class Schedule:
         count = len(pending)
         while pending:
             node = pending.pop()
-            if node in cheap or not neighbors(node.free) or node.op in LEAVES or node.op in ("sum", "at") or node in self.rows or self._geometry(node):
+            if node in cheap or not neighbors(node.free) or node.op in LEAVES or node.op in ("sum", "at", "stack") or node in self.rows or self._geometry(node):
                 continue
             if node.op in DEAR:
                 self.need_row(node)
@@ -343,7 +345,7 @@ class Schedule:
                 continue
             nest.visited.add(inner)
             looped = neighbors(inner.free)
-            if inner.op in LEAVES or self._geometry(inner) or inner in self.rows or not inner.free or inner.op in ("sum", "at"):
+            if inner.op in LEAVES or self._geometry(inner) or inner in self.rows or not inner.free or inner.op in ("sum", "at", "stack"):
                 if inner.op not in LEAVES and inner not in self.rows and not self._geometry(inner):
                     self._available(nest, inner, False)
                 continue

@@ -50,17 +50,24 @@ class Kernel:
         kinds = {o.kind for stage in program.stages for o in stage if isinstance(o, OutputNode)}
         self.has_forces, self.has_gradient = "force" in kinds, "parameter" in kinds
         self.scatters = "near" in kinds or any(isinstance(o, Table) for stage in program.stages for o in stage)
-        self._functions: list | None = None
+        self._functions: dict[int, list] = {}  # by row length; 0 serves all
 
-    @property
-    def source(self) -> str:
-        return unit([self], self.layout.species)
+    def source(self, length: int = 0) -> str:
+        """Text of the library, for rows of `length` neighbours or (0) for any."""
+        return unit([self], self.layout.species, length)
 
-    def bind(self, loaded: ctypes.CDLL) -> None:
+    def bind(self, loaded: ctypes.CDLL, length: int = 0) -> None:
         """Take the functions from a library that holds this kernel."""
-        self._functions = [getattr(loaded, s.name) for s in self.stages]
-        for function in self._functions:
+        functions = [getattr(loaded, s.name) for s in self.stages]
+        for function in functions:
             function.argtypes, function.restype = [ctypes.POINTER(_Args)], None
+        self._functions[length] = functions
+
+    def functions(self, length: int) -> list:
+        """The stages for rows of `length`, built when first needed."""
+        if length not in self._functions and 0 not in self._functions:
+            self.bind(library(self.source(length)), length)
+        return self._functions.get(length) or self._functions[0]
 
     def __call__(
         self,
@@ -79,8 +86,6 @@ class Kernel:
         name; tangents of the parameters [P]; moves, tangents of all sites [sites, 3]; into, zeroed tensors that take the place of forces and
         gradient; by_structure, one gradient for each structure [S, P].
         """
-        if self._functions is None:
-            self.bind(library(self.source))
         x = all_positions(batch) if positions is None else positions
         site = self._site_arrays(batch, inputs or {})
         count = threads.count()
@@ -93,7 +98,8 @@ class Kernel:
         stride = self.layout.size if self.has_gradient else 0
         if into is not None:
             forces, gradient = into
-        ld = (batch.max_neighbors + 15) // 8 * 8
+        ld = row_length(batch.max_neighbors)
+        functions = self.functions(ld)
         scratch = torch.empty(count * self.rows * ld, dtype=torch.float64)
         pointers = (ctypes.c_void_p * max(len(site), 1))(*(t.data_ptr() for t in site.values()))
         args = _Args(
@@ -105,7 +111,7 @@ class Kernel:
             scratch_stride=self.rows * ld, ld=ld, threads=count,
             atoms=batch.atoms, structures=batch.structures,
         )  # fmt: skip
-        for stage, function in enumerate(self._functions or []):
+        for stage, function in enumerate(functions):
             function(ctypes.byref(args))
             self._exchange(batch, site, stage)
         if into is not None:
@@ -131,10 +137,19 @@ class Kernel:
             site[name][batch.atoms :] = 0.0
 
 
-def unit(kernels: list[Kernel], species: int) -> str:
+def row_length(neighbors: int) -> int:
+    """Numbers from one row to the next: 72, 136, 264, ... so that rows fall on different cache sets; with room for whole vectors."""
+    length = 64
+    while length < neighbors:
+        length *= 2
+    return length + 8
+
+
+def unit(kernels: list[Kernel], species: int, length: int = 0) -> str:
     """One translation unit with several kernels."""
     table = ", ".join(str(row("pair", species, a, b)) for a in range(species) for b in range(species))
-    return "\n".join([PRELUDE, f"static const int PAIR[] = {{{table}}};", *(k.text for k in kernels)])
+    head = [f"#define LD {length}"] if length else []
+    return "\n".join([*head, PRELUDE, f"static const int PAIR[] = {{{table}}};", *(k.text for k in kernels)])
 
 
 def blocks(batch: Batch) -> Tensor:

@@ -71,10 +71,10 @@ struct Packing {
     }
 
     // atom: number of the first atom of the structure; ghost: site number of its first ghost
-    void fill(int64_t atom, int64_t ghost, int32_t *index) const {
+    void fill(int64_t threads, int64_t atom, int64_t ghost, int32_t *index) const {
         std::vector<int64_t> end(first.begin(), first.end() - 1);
         each([&](int64_t i, int64_t j, const Shift &s) { index[end[i]++] = is_zero(s) ? atom + j : ghost + ghost_of(j, s); });
-        #pragma omp parallel for schedule(static) if (atoms > 4096)
+        #pragma omp parallel for schedule(static) num_threads(threads) if (atoms > 4096)
         for (int64_t i = 0; i < atoms; ++i) std::sort(index + first[i], index + first[i + 1]);
     }
 };
@@ -96,10 +96,10 @@ void *packing_open(int64_t atoms, int64_t pairs, const uint64_t *pair, const int
     return packing;
 }
 
-void packing_close(void *handle, int64_t atom, int64_t ghost, int64_t entry, int64_t *first, int32_t *index, int32_t *owner, int32_t *shift) {
+void packing_close(int64_t threads, void *handle, int64_t atom, int64_t ghost, int64_t entry, int64_t *first, int32_t *index, int32_t *owner, int32_t *shift) {
     const auto *packing = static_cast<Packing *>(handle);
     if (index) {
-        packing->fill(atom, ghost, index);
+        packing->fill(threads, atom, ghost, index);
         for (int64_t i = 0; i < packing->atoms; ++i) {
             first[i] = entry + packing->first[i + 1];
             for (int64_t g = packing->ghost_first[i]; g < packing->ghost_first[i + 1]; ++g) owner[g] = atom + i;
@@ -110,10 +110,10 @@ void packing_close(void *handle, int64_t atom, int64_t ghost, int64_t entry, int
 }
 
 // sites [atoms + ghosts, 3] = positions, then positions of owners + shift . cell
-void all_positions(int64_t structures, int64_t atoms, const int64_t *ghost_first, const int32_t *owner, const int32_t *shift,
+void all_positions(int64_t threads, int64_t structures, int64_t atoms, const int64_t *ghost_first, const int32_t *owner, const int32_t *shift,
                    const double *positions, const double *cells, double *sites) {
     std::memcpy(sites, positions, 3 * atoms * sizeof(double));
-    #pragma omp parallel for schedule(static) if (structures > 1)
+    #pragma omp parallel for schedule(static) num_threads(threads) if (structures > 1)
     for (int64_t s = 0; s < structures; ++s) {
         const double *c = cells + 9 * s;
         for (int64_t g = ghost_first[s]; g < ghost_first[s + 1]; ++g) {
@@ -126,9 +126,9 @@ void all_positions(int64_t structures, int64_t atoms, const int64_t *ghost_first
 }
 
 // folded [atoms, width] = own values plus those of the ghosts, which stand sorted by owner
-void fold(int64_t structures, int64_t atoms, int64_t width, const int64_t *ghost_first, const int32_t *owner, const double *sites, double *folded) {
+void fold(int64_t threads, int64_t structures, int64_t atoms, int64_t width, const int64_t *ghost_first, const int32_t *owner, const double *sites, double *folded) {
     std::memcpy(folded, sites, width * atoms * sizeof(double));
-    #pragma omp parallel for schedule(static) if (structures > 1)
+    #pragma omp parallel for schedule(static) num_threads(threads) if (structures > 1)
     for (int64_t s = 0; s < structures; ++s)
         for (int64_t g = ghost_first[s]; g < ghost_first[s + 1]; ++g) {
             double *out = folded + width * int64_t(owner[g]);
@@ -138,14 +138,14 @@ void fold(int64_t structures, int64_t atoms, int64_t width, const int64_t *ghost
 }
 
 // virial [structures, 3, 3] = sum over sites of x (outer) f
-void virial(int64_t structures, int64_t atoms, const int64_t *atom_first, const int64_t *ghost_first, const double *x, const double *f, double *w) {
+void virial(int64_t threads, int64_t structures, int64_t atoms, const int64_t *atom_first, const int64_t *ghost_first, const double *x, const double *f, double *w) {
     std::vector<Block> blocks;
     for (int64_t s = 0; s < structures; ++s) {
         cut(blocks, s, atom_first[s], atom_first[s + 1]);
         cut(blocks, s, atoms + ghost_first[s], atoms + ghost_first[s + 1]);
     }
     std::vector<std::array<double, 9>> part(blocks.size());
-    #pragma omp parallel for schedule(static)
+    #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t b = 0; b < int64_t(blocks.size()); ++b) {
         std::array<double, 9> sum{};
         for (int64_t i = blocks[b].begin; i < blocks[b].end; ++i)
@@ -159,10 +159,10 @@ void virial(int64_t structures, int64_t atoms, const int64_t *atom_first, const 
 
 // whether an atom of any structure has left its old place, carried along with the cell by `deformation` and with the drift of the
 // whole structure taken off, by more than the margin of the structure (or is not a number)
-int32_t moved(int64_t structures, const int64_t *atom_first, const double *now, const double *old, const double *deformation,
+int32_t moved(int64_t threads, int64_t structures, const int64_t *atom_first, const double *now, const double *old, const double *deformation,
               const double *margin) {
     int32_t any = 0;
-    #pragma omp parallel for schedule(static) reduction(| : any) if (structures > 1)
+    #pragma omp parallel for schedule(static) num_threads(threads) reduction(| : any) if (structures > 1)
     for (int64_t s = 0; s < structures; ++s) {
         const double *f = deformation + 9 * s;
         const int64_t begin = atom_first[s], end = atom_first[s + 1];

@@ -12,11 +12,11 @@ _POINTER, _COUNT, _FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 
 _ARGUMENTS = {
     "packing_open": [_COUNT, _COUNT, _POINTER, _POINTER, _FLAG, _POINTER],
-    "packing_close": [_POINTER, _COUNT, _COUNT, _COUNT, _POINTER, _POINTER, _POINTER, _POINTER],
-    "all_positions": [_COUNT, _COUNT] + [_POINTER] * 6,
-    "fold": [_COUNT, _COUNT, _COUNT] + [_POINTER] * 4,
-    "virial": [_COUNT, _COUNT] + [_POINTER] * 5,
-    "moved": [_COUNT] + [_POINTER] * 5,
+    "packing_close": [_COUNT, _POINTER, _COUNT, _COUNT, _COUNT, _POINTER, _POINTER, _POINTER, _POINTER],
+    "all_positions": [_COUNT, _COUNT, _COUNT] + [_POINTER] * 6,
+    "fold": [_COUNT, _COUNT, _COUNT, _COUNT] + [_POINTER] * 4,
+    "virial": [_COUNT, _COUNT, _COUNT] + [_POINTER] * 5,
+    "moved": [_COUNT, _COUNT] + [_POINTER] * 5,
 }
 
 

@@ -1,0 +1,132 @@
+"""Interatomic potentials as expressions of physics terms: compiled, fitted, judged by Fisher information, searched.
+
+    data = composer.read_data("silicon.xyz.xz")
+    model = composer.compile(ZBL() + Pair(cutoff=6.0), species=["Si"])
+    fitted = composer.fit(model, data)
+
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from composer.model import Model
+
+__version__ = "0.1.0"
+__composer_api__ = 1
+
+_NAMES = {
+    "algebra": "exp sqrt tanh log1p Scale Expression Term",
+    "calculator": "Calculator ExtrapolationWarning",
+    "data": "Data Frame read_data",
+    "demo": "demo",
+    "dynamics": "repulsive survives",
+    "errors": "AlgebraError BackendError ComposerError DataError UnitError",
+    "evaluate": "evaluate",
+    "fisher": "fisher suggest",
+    "fit": "Fitted Weights fit",
+    "model": "Model compile",
+    "properties": "properties",
+    "runtime.threads": "set_threads",
+    "search": "search",
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+__all__ = [*sorted(_HOME), "doctor", "expression", "parse_expression", "read_model"]
+
+
+def expression(text: str) -> Any:
+    """The expression of a JSON text written by `expr.json()`; every term of `terms` is known, nothing is evaluated."""
+    _companion("terms")
+    return import_module("composer.algebra").expression(text)
+
+
+def parse_expression(text: str) -> Any:
+    """The expression of a line such as "ZBL() + Pair(cutoff=6)", read by a whitelist over Python's syntax tree."""
+    _companion("terms")
+    return import_module("composer.formula").parse_expression(text)
+
+
+def read_model(path: str | Path) -> Model:
+    """The model of a file written by `model.save(path)`; every term of `terms` is known, nothing is evaluated.
+
+    Errors: DataError for a file that is missing, foreign, cut or changed.
+    """
+    _companion("terms")
+    return import_module("composer.modelfile").read_model(path, import_module("composer.model").Model)
+
+
+def doctor() -> dict[str, str]:
+    """What stands ready on this machine: versions, compiler, flags, cache, threads, packages of the same name; never raises."""
+    report = {"composer": __version__, "folder": str(Path(__file__).parent), "python": sys.version.split()[0]}
+    problems = []
+    for name in ("terms", "analysis"):
+        try:
+            report[name] = str(Path(str(_companion(name).__file__)).parent)
+        except ImportError as error:
+            problems.append(str(error))
+    for name in ("torch", "numpy", "ase", "vesin"):
+        report[name] = _version(name)
+    report["threads"] = str(import_module("composer.runtime.threads").count())
+    report |= import_module("composer.runtime").doctor()
+    problems += [report.pop("problem")] if "problem" in report else []
+    return report | ({"problem": " ".join(problems)} if problems else {})
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _companion(name: str) -> ModuleType:
+    """The package `terms` or `analysis`, checked to be ours and not another one of that name."""
+    from composer.errors import BackendError
+
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        module = ModuleType(name)
+    place = getattr(module, "__file__", None)
+    ours = place is not None and Path(place).resolve().parents[1] == Path(__file__).resolve().parents[1]
+    if ours and (name != "terms" or getattr(module, "__composer_api__", None) == __composer_api__):
+        return module
+    raise type("ShadowedPackage", (BackendError, ImportError), {})(
+        f"The package {name} of composer was to be imported",
+        f"Python found {place or 'none'} instead of the one beside {Path(__file__).parent}",
+        f"Rename or uninstall the other {name}, or start Python in another folder; then type: pip install --force-reinstall composer-potentials",
+    )
+
+
+class _Face(ModuleType):
+    """The module `composer` itself: a verb wins over the subpackage of the same name, whichever is imported first."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _HOME):
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'composer' has no attribute {name!r}; it offers {', '.join(__all__)}")
+        if _HOME[name] in ("fit", "fisher", "search", "demo"):
+            _companion("analysis")
+        value = getattr(import_module(f"composer.{_HOME[name]}"), name)
+        setattr(self, name, value)
+        return value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Face

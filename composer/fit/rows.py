@@ -1,0 +1,178 @@
+"""Weighted residual rows of a model on data, and their triangular factors by observable and group of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from analysis import Factor, combine, factorize, merge
+from composer.data import Frame
+from composer.errors import DataError
+from composer.evaluate import VOIGT, chunks
+from composer.fit.coordinates import Coordinates, at
+from composer.fit.weights import Weights
+from composer.model import Model
+from composer.neighbors import Batch
+
+Array = NDArray[np.float64]
+CHUNK_BYTES = 2**27  # of one chunk's force Jacobian
+OBSERVABLES = ("energy", "forces", "stress")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one observable of one frame, divided by the shape of its target: matrix [m, K], rhs [m] (reference minus model)."""
+
+    observable: str
+    frame: int
+    matrix: Array
+    rhs: Array
+
+
+@dataclass(eq=False)
+class Problem:
+    """Least squares of a model on data in unknowns u [K]: coordinates of the fitted numbers, then the stress offset where there is one.
+
+    Rows: E/N (eV/atom), F (eV/Å), V sigma/N (eV/atom), 6 components. The offset (eV/atom) adds to the diagonal of V sigma/N: an error of
+    the data's stress that is proportional to N/V. Arguments: model, frames, weights, offset (whether it is fitted), active [P], which of the free
+    numbers are fitted. Missing observables have no rows. Errors: DataError where nothing is left to fit.
+    """
+
+    model: Model
+    frames: Sequence[Frame]
+    weights: Weights
+    offset: bool = True
+    active: NDArray[np.bool_] | None = None
+    coordinates: Coordinates = field(init=False)
+    _batches: list[tuple[list[int], Batch]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.coordinates = Coordinates.of(self.model)
+        if self.active is None:
+            self.active = np.ones(self.model.size, dtype=bool)
+        present = {o for f in self.frames for o in self.weights.scales if _has(f, o)}
+        if not present:
+            raise DataError(
+                f"A fit to {len(self.frames)} frames was asked for",
+                f"No frame has an observable that the weights name ({', '.join(self.weights.scales)})",
+                "Give labelled frames, or targets for what they hold",
+            )
+        self.offset = self.offset and "stress" in present
+        self.observables = tuple(o for o in OBSERVABLES if o in present)
+
+    @property
+    def base(self) -> Array:
+        """All free numbers of the model, those that are not fitted too [P]."""
+        return self.model.theta.numpy()
+
+    @property
+    def size(self) -> int:
+        """K, the number of unknowns."""
+        return int(np.count_nonzero(self.active)) + self.offset
+
+    def start(self) -> Array:
+        """The unknowns of the present model [K]."""
+        return np.concatenate([self.coordinates.coordinate(self.base)[self.active], np.zeros(self.offset)])
+
+    def theta(self, u: Array) -> Array:
+        """Free numbers of the model [P] at unknowns u."""
+        z = self.coordinates.coordinate(self.base)
+        z[self.active] = u[: len(u) - self.offset]
+        return np.where(self.active, self.coordinates.theta(z), self.base)
+
+    def at(self, u: Array) -> Model:
+        """The model at unknowns u."""
+        return at(self.model, self.theta(u))
+
+    def columns(self, theta_columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Mask of unknowns [K] from a mask of free numbers [P]; the offset is no number of the model."""
+        return np.concatenate([theta_columns[self.active], np.zeros(self.offset, dtype=bool)])
+
+    def rows(self, u: Array) -> Iterator[Rows]:
+        """Rows at u, frame by frame."""
+        model, slope = self.at(u), self.coordinates.slope(self.coordinates.coordinate(self.theta(u)))
+        for places, batch in self.batches():
+            result, jacobian = model(batch), model.jacobian(batch)
+            scale = slope[self.active]
+            columns = [jacobian.energy.numpy(), jacobian.forces.numpy(), jacobian.virial.numpy()]
+            derivatives = [c[..., self.active] * scale for c in columns]
+            values = [result.energy.numpy(), result.forces.numpy(), result.virial.numpy()]
+            bounds = batch.offsets.numpy()
+            for s, place in enumerate(places):
+                yield from self._of_frame(place, s, slice(bounds[s], bounds[s + 1]), values, derivatives, u)
+
+    def _of_frame(self, place: int, s: int, atoms: slice, values: list[Array], derivatives: list[Array], u: Array) -> Iterator[Rows]:
+        frame, n = self.frames[place], atoms.stop - atoms.start
+        for observable in self.observables:
+            if not _has(frame, observable):
+                continue
+            if observable == "energy":
+                matrix, rhs = derivatives[0][s : s + 1] / n, np.array([(frame.energy or 0.0) - values[0][s]]) / n
+            elif observable == "forces":
+                matrix, rhs = derivatives[1][atoms].reshape(3 * n, -1), (frame.forces - values[1][atoms]).ravel()
+            else:
+                matrix = -derivatives[2][s][VOIGT] / n
+                rhs = (_virial(frame) + values[2][s])[VOIGT] / n - (np.repeat([u[-1], 0.0], 3) if self.offset else 0.0)
+            if self.offset:
+                shift = np.repeat([1.0, 0.0], 3) if observable == "stress" else np.zeros(len(rhs))
+                matrix = np.column_stack([matrix, shift])
+            shape = self.weights.shape(observable, frame)
+            yield Rows(observable, place, (matrix.T / shape).T, rhs / shape)
+
+    def batches(self) -> list[tuple[list[int], Batch]]:
+        """Places of frames and their prepared Batch, in chunks that depend on the data and P alone."""
+        if not self._batches:
+            atoms = max(CHUNK_BYTES // (24 * max(self.model.size, 1)), 1)
+            for places in chunks(self.frames, atoms):
+                prepared = self.model.prepare([self.frames[p] for p in places])
+                self._batches.append((places, self.model._full(prepared)))
+        return self._batches
+
+    def factors(self, u: Array, label: Callable[[int], Hashable] = lambda frame: 0) -> dict[tuple[str, Any], Factor]:
+        """Factors at u by (observable, label of the frame); their rows are divided by shapes, so combine them with `scales`.
+
+        The right-hand side is reference minus model: a solution is a step of u. Errors: ValueError for rows that are not finite.
+        """
+        found: dict[tuple[str, Any], list[Factor]] = {}
+        waiting: dict[tuple[str, Any], list[Rows]] = {}
+        with threadpool_limits(1, "blas"):
+            for rows in self.rows(u):
+                key = (rows.observable, label(rows.frame))
+                waiting.setdefault(key, []).append(rows)
+                if sum(len(r.rhs) for r in waiting[key]) >= 4 * self.size:
+                    found.setdefault(key, []).append(_joined(waiting.pop(key)))
+            for key, rest in waiting.items():
+                found.setdefault(key, []).append(_joined(rest))
+            return {key: merge(parts) for key, parts in sorted(found.items(), key=lambda item: str(item[0]))}
+
+    def factor(self, u: Array) -> Factor:
+        """The one factor of all weighted rows at u."""
+        return self.joined(self.factors(u))
+
+    def joined(self, factors: dict[tuple[str, Any], Factor], weights: Weights | None = None) -> Factor:
+        """One factor of many, each observable divided by its target."""
+        scales = (self.weights if weights is None else weights).scales
+        with threadpool_limits(1, "blas"):
+            return combine(factors, {key: 1.0 / scales[key[0]] for key in factors})
+
+    def among(self, places: Sequence[int], start: Model | None = None) -> Problem:
+        """The same problem on some of the frames."""
+        return Problem(start or self.model, [self.frames[p] for p in places], self.weights, self.offset, self.active)
+
+
+def _joined(rows: list[Rows]) -> Factor:
+    return factorize(np.concatenate([r.matrix for r in rows]), np.concatenate([r.rhs for r in rows]))
+
+
+def _has(frame: Frame, observable: str) -> bool:
+    return getattr(frame, observable) is not None
+
+
+def _virial(frame: Frame) -> Array:
+    assert frame.stress is not None and frame.volume is not None
+    return frame.stress * frame.volume
