@@ -16,7 +16,19 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from composer.model import Model
+    from composer.algebra import Expression, Scale, Term, exp, log1p, sqrt, tanh
+    from composer.calculator import Calculator, ExtrapolationWarning
+    from composer.data import Data, Frame, read_data
+    from composer.demo import demo
+    from composer.dynamics import repulsive, survives
+    from composer.errors import AlgebraError, BackendError, ComposerError, DataError, UnitError
+    from composer.evaluate import evaluate
+    from composer.fisher import fisher, suggest
+    from composer.fit import Fitted, Weights, fit
+    from composer.model import Model, compile
+    from composer.properties import properties
+    from composer.runtime.threads import set_threads
+    from composer.search import search
 
 __version__ = "0.1.0"
 __composer_api__ = 1
@@ -38,7 +50,43 @@ _NAMES = {
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = [*sorted(_HOME), "doctor", "expression", "parse_expression", "read_model"]
+__all__ = [
+    "AlgebraError",
+    "BackendError",
+    "Calculator",
+    "compile",
+    "ComposerError",
+    "Data",
+    "DataError",
+    "demo",
+    "doctor",
+    "evaluate",
+    "exp",
+    "expression",
+    "Expression",
+    "ExtrapolationWarning",
+    "fisher",
+    "fit",
+    "Fitted",
+    "Frame",
+    "log1p",
+    "Model",
+    "parse_expression",
+    "properties",
+    "read_data",
+    "read_model",
+    "repulsive",
+    "Scale",
+    "search",
+    "set_threads",
+    "sqrt",
+    "suggest",
+    "survives",
+    "tanh",
+    "Term",
+    "UnitError",
+    "Weights",
+]
 
 
 def expression(text: str) -> Any:
@@ -105,7 +153,7 @@ def _companion(name: str) -> ModuleType:
     raise type("ShadowedPackage", (BackendError, ImportError), {})(
         f"The package {name} of composer was to be imported",
         f"Python found {place or 'none'} instead of the one beside {Path(__file__).parent}",
-        f"Rename or uninstall the other {name}, or start Python in another folder; then type: pip install --force-reinstall composer-potentials",
+        f"Rename or uninstall the other {name}, or start Python in another folder; pip install --force-reinstall composer-potentials",
     )
 
 

@@ -24,6 +24,7 @@ from composer.neighbors import Batch, differentiable_positions
 if TYPE_CHECKING:
     from composer.model import Model
 
+
 class Outputs(NamedTuple):
     """What `call` gives for S structures and N atoms."""
 
@@ -67,8 +68,9 @@ def flatten(model: Model, parameters: Mapping[str, Tensor] | Tensor | None) -> T
             f"A model was called with the parameters {', '.join(unknown)}", f"It has {', '.join(names)}", "Use names of model.parameters"
         )
     slots = [model.layout.slots[entry.key] for entry in model.entries]
-    own = [model.flat[slot.offset : slot.offset + slot.size] for slot in slots]
-    return torch.cat([parameters[n].to(torch.float64).reshape(-1) if n in parameters else o for n, o in zip(names, own, strict=True)])
+    own = model.flat.split([slot.size for slot in slots] + [model.layout.size - sum(slot.size for slot in slots)])  # last: known numbers
+    given = [parameters[n].to(torch.float64).reshape(-1) if n in parameters else o for n, o in zip(names, own, strict=False)]
+    return torch.cat([*given, own[-1]])
 
 
 # ---- kernels of a model on a batch ------------------------------------------------------------------------------------------------
@@ -94,11 +96,15 @@ class _Kernels:
         assert out.forces is not None
         return out.site["e"][: self.batch.atoms].clone(), out.forces
 
-    def gradient(self, x: Tensor, p: Tensor, seed: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(self, x: Tensor, p: Tensor, seed: Tensor, w: Tensor, by_x: bool) -> tuple[Tensor, Tensor]:
         inputs = {"seed": seed, "seed_t": torch.ones_like(seed)}
-        out = self.kernel("gradient")(self.batch, p, x, inputs, moves=w)
-        assert out.forces is not None and out.gradient is not None
-        return -out.forces, out.gradient
+        by_p = self.kernel("gradient")(self.batch, p, x, inputs, moves=w).gradient
+        assert by_p is not None
+        if not by_x:
+            return torch.zeros_like(x), by_p
+        pulls = self.kernel("tangent")(self.batch, p, x, {"seed": seed}, tangents=torch.zeros_like(p), moves=w).forces
+        assert pulls is not None
+        return -pulls, by_p
 
     def tangent(self, x: Tensor, p: Tensor, dx: Tensor, dp: Tensor) -> tuple[Tensor, Tensor]:
         out = self.kernel("tangent")(self.batch, p, x, tangents=dp, moves=dx)
@@ -135,8 +141,8 @@ def _evaluate(x: Tensor, p: Tensor, kernels: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.custom_op("composer::gradient", mutates_args=())
-def _gradient(x: Tensor, p: Tensor, seed: Tensor, w: Tensor, kernels: int) -> tuple[Tensor, Tensor]:
-    return _at(kernels).gradient(*_dense(x, p, seed, w))
+def _gradient(x: Tensor, p: Tensor, seed: Tensor, w: Tensor, kernels: int, by_x: bool) -> tuple[Tensor, Tensor]:
+    return _at(kernels).gradient(*_dense(x, p, seed, w), by_x=by_x)
 
 
 @torch.library.custom_op("composer::tangent", mutates_args=())
@@ -145,7 +151,7 @@ def _tangent(x: Tensor, p: Tensor, dx: Tensor, dp: Tensor, kernels: int) -> tupl
 
 
 def _dense(*tensors: Tensor) -> list[Tensor]:
-    return [t.detach().contiguous() for t in tensors]
+    return [t.contiguous() for t in tensors]
 
 
 @_evaluate.register_fake
@@ -154,7 +160,7 @@ def _(x: Tensor, p: Tensor, kernels: int) -> tuple[Tensor, Tensor]:
 
 
 @_gradient.register_fake
-def _(x: Tensor, p: Tensor, seed: Tensor, w: Tensor, kernels: int) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, p: Tensor, seed: Tensor, w: Tensor, kernels: int, by_x: bool) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(p)
 
 
@@ -199,7 +205,7 @@ class _Evaluate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         function = _gradient if torch.compiler.is_compiling() else _Gradient.apply
-        return *function(*ctx.saved_tensors, slopes[0], -slopes[1], ctx.kernels), None  # F = -dE/dx
+        return *function(*ctx.saved_tensors, slopes[0], -slopes[1], ctx.kernels, ctx.needs_input_grad[0]), None  # F = -dE/dx
 
 
 class _EvaluateBothWays(_Evaluate):
@@ -231,8 +237,8 @@ class _Last(torch.autograd.Function):
 
 class _Gradient(_Last):
     @staticmethod
-    def forward(x: Tensor, p: Tensor, seed: Tensor, w: Tensor, kernels: int) -> Any:
-        return _gradient(x, p, seed, w, kernels)
+    def forward(x: Tensor, p: Tensor, seed: Tensor, w: Tensor, kernels: int, by_x: bool) -> Any:
+        return _gradient(x, p, seed, w, kernels, by_x)
 
 
 class _Tangent(_Last):

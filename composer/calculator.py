@@ -51,14 +51,15 @@ class Calculator(AseCalculator):
     def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
         """Evaluate the model for `atoms`; ASE calls this when something has changed."""
         super().calculate(atoms, properties, system_changes)
-        periodic = bool(self.atoms.pbc.all())
+        system: Any = self.atoms
+        periodic = bool(system.pbc.all())
         if "stress" in properties and not periodic:
             raise NoStress(
-                f"The stress of {self.atoms.get_chemical_formula()} was asked for",
-                f"It is periodic in the directions {self.atoms.pbc.tolist()}, so it has no volume",
+                f"The stress of {system.get_chemical_formula()} was asked for",
+                f"It is periodic in the directions {system.pbc.tolist()}, so it has no volume",
                 "Set atoms.pbc = True with a cell, or do not ask for the stress",
             )
-        found = self.model(self._place())
+        found = self.model(self._place(system))
         energy = float(found.energy[0])
         self.results = {"energy": energy, "free_energy": energy, "forces": found.forces.numpy()}
         if periodic:
@@ -66,22 +67,22 @@ class Calculator(AseCalculator):
         if "energies" in properties:
             self.results["energies"] = found.energies.numpy()
 
-    def _place(self) -> Batch:
+    def _place(self, atoms: Any) -> Batch:
         """The batch of the present atoms: the old list at new positions while that is safe, else a new list."""
-        atoms, symbols = self.atoms, tuple(self.atoms.symbols)
-        x, cell = torch.from_numpy(atoms.positions), torch.from_numpy(atoms.cell[:])[None]
-        same = self._batch is not None and symbols == self._symbols and self._batch.pbc[0].tolist() == atoms.pbc.tolist()
-        if same and not needs_rebuild(self._batch, x, cell):  # type: ignore[arg-type]
-            self._batch = update(self._batch, x.clone(), cell.clone())  # type: ignore[arg-type]
+        symbols, old = tuple(atoms.symbols), self._batch
+        x, cell = torch.from_numpy(atoms.positions), torch.from_numpy(atoms.cell.array)[None]
+        known = symbols == self._symbols and old is not None and old.pbc[0].tolist() == atoms.pbc.tolist()
+        if old is not None and known and not needs_rebuild(old, x, cell):
+            batch = update(old, x.clone(), cell.clone())
         else:
-            self._batch = self.model.prepare(atoms, skin=self.skin)
+            batch = self.model.prepare(atoms, skin=self.skin)
             self.builds += 1
             warned = self._watch is not None and self._watch.warned and symbols == self._symbols
-            self._symbols = symbols
-            self._watch = Watch.over(self._batch, self.model, warned)
-        assert self._batch is not None and self._watch is not None
-        self._watch.look(self._batch)
-        return self._batch
+            self._watch = Watch.over(batch, self.model, warned)
+        self._batch, self._symbols = batch, symbols
+        if self._watch is not None:
+            self._watch.look(batch)
+        return batch
 
 
 @dataclass

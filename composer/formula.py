@@ -98,7 +98,9 @@ class _Reader:
             return CALLS[name](self.value(node.args[0]))
         if name not in REGISTRY:
             near = difflib.get_close_matches(name, [*REGISTRY, *CALLS], 1)
-            raise self.refusal(f"a call of {name!r}", f"Did you mean {near[0]}?" if near else f"Known are {', '.join([*sorted(REGISTRY), *CALLS])}")
+            raise self.refusal(
+                f"a call of {name!r}", f"Did you mean {near[0]}?" if near else f"Known are {', '.join([*sorted(REGISTRY), *CALLS])}"
+            )
         return self.term(REGISTRY[name], node)
 
     def term(self, cls: type[Term], node: ast.Call) -> Term:
@@ -119,7 +121,9 @@ class _Reader:
         try:
             return getattr(owner, method)(*(self.value(a) for a in node.args), **self.keywords(node))
         except (TypeError, ValueError) as error:
-            raise self.refusal(f".{method} with other arguments ({error})", "Write .named('b'), .freeze('sigma') or .fix(sigma=2.0)") from None
+            raise self.refusal(
+                f".{method} with other arguments ({error})", "Write .named('b'), .freeze('sigma') or .fix(sigma=2.0)"
+            ) from None
 
     def keywords(self, node: ast.Call) -> dict[str, Any]:
         if any(k.arg is None for k in node.keywords):

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,9 +20,15 @@ from composer.codegen.layout import Layout
 from composer.codegen.program import Program
 from composer.errors import AlgebraError, DataError
 from composer.ir.nodes import Node, add, parameter
-from composer.neighbors import Batch, all_positions, build_batch, fold, virial
+from composer.neighbors import Batch, all_positions, build_batch, fold, update, virial
 from composer.quantities import Environment
-from composer.runtime.kernel import Kernel, check_species
+from composer.runtime.kernel import Kernel, build, check_species, remembered
+
+if TYPE_CHECKING:
+    from composer.autograd import Module, Outputs
+    from composer.calculator import Calculator
+    from composer.data import Data
+    from composer.evaluate import Errors
 
 E0 = "E0"
 
@@ -98,7 +105,15 @@ def compile(expr: Expression, species: Sequence[str], parameters: Mapping[str, A
 
 
 class Model:
-    """An expression with numbers, callable on structures; immutable (`with_parameters` gives a new one that shares the kernels)."""
+    """An expression with numbers, callable on structures; immutable (`with_parameters` gives a new one that shares the kernels).
+
+    A fit leaves what it knows: domain, shortest distance (Å) of the data by pair {"Si-Si": 2.1}; provenance, JSON data; covariance_root
+    C [P, n] with covariance C C^T of theta. The last two belong to these numbers and are not carried to others.
+    """
+
+    domain: dict[str, float] = {}
+    provenance: dict[str, Any] = {}
+    covariance_root: Any = None
 
     def __init__(self, expression: Expression, species: Sequence[str]) -> None:
         self.expression, self.species = expression, tuple(species)
@@ -132,6 +147,7 @@ class Model:
         """The same model with other numbers: tables by name, or the flat vector of the free ones."""
         model = object.__new__(Model)
         model.__dict__.update(self.__dict__)
+        model.provenance, model.covariance_root = {}, None
         model.flat = self.flat.clone()
         if isinstance(values, Tensor):
             model.flat[self.free] = values.to(torch.float64)
@@ -186,7 +202,8 @@ class Model:
         return f"Model({self.expression}, species={list(self.species)}, P={self.size})"
 
     def __reduce__(self) -> tuple:
-        return _rebuild, (self.expression, self.species, self.flat.numpy())
+        known = {"domain": self.domain, "provenance": self.provenance, "covariance_root": self.covariance_root}
+        return _rebuild, (self.expression, self.species, self.flat.numpy()), known
 
     # ---- structures
 
@@ -218,8 +235,9 @@ class Model:
             return batch
         offsets = batch.offsets.tolist()
         pieces = [slice(a, b) for a, b in zip(offsets, offsets[1:], strict=False)]
-        x, z, cells, pbc = batch.positions.numpy(), batch.species.numpy(), batch.cells.numpy(), batch.pbc.numpy()
-        return build_batch([(z[p], x[p], cells[s], pbc[s]) for s, p in enumerate(pieces)], batch.cutoff, 0.0)
+        x, z, cells, pbc = batch.built_positions.numpy(), batch.species.numpy(), batch.built_cells.numpy(), batch.pbc.numpy()
+        full = build_batch([(z[p], x[p], cells[s], pbc[s]) for s, p in enumerate(pieces)], batch.cutoff, batch.skin)
+        return update(full, batch.positions, batch.cells)
 
     def jacobian(self, structures: Any, seeds: Tensor | None = None) -> Jacobian:
         """Derivatives of energy, forces and virial by the free parameters; `seeds` [N] weigh the site energies."""
@@ -228,7 +246,7 @@ class Model:
         ones = torch.ones(atoms, dtype=torch.float64) if seeds is None else seeds.to(torch.float64)
         energy = torch.zeros(structures_, self.layout.size, dtype=torch.float64)
         self.kernel("parameters")(batch, self.flat, inputs={"seed": ones}, into=(None, energy), by_structure=True)
-        if len(self.kernel("forces").program.stages) > 1:
+        if len(self.kernel("forces").code.stages) > 1:
             forces, strained = self._columns_by_tangents(batch)
         else:
             forces = torch.zeros(self.layout.size, atoms, 3, dtype=torch.float64)
@@ -282,7 +300,7 @@ class Model:
             case "parameters":
                 return programs.parameters(self.node)
             case "gradient":
-                return programs.gradient(self.node, positions=True)
+                return programs.gradient(self.node)
             case "tangent":
                 return programs.tangent(self.node)
             case "columns":
@@ -293,8 +311,50 @@ class Model:
     def kernel(self, kind: str) -> Kernel:
         """The compiled kernel of a kind, built on first use."""
         if kind not in self._kernels:
-            self._kernels[kind] = Kernel(kind, self.program(kind), self.layout)
+            self._kernels[kind] = remembered(kind, self.node.key.hex(), lambda: self.program(kind), self.layout)
         return self._kernels[kind]
+
+    def build(self, batch: Batch, kinds: Sequence[str] = ("forces", "energies", "parameters", "gradient", "tangent", "columns")) -> None:
+        """Compile several kernels for the row length of a batch, side by side."""
+        build([self.kernel(k) for k in kinds], batch)
+
+    def dump(self, kind: str = "forces") -> str:
+        """The program of a kernel as text: values, outputs and loops of every stage, with parameters by their names."""
+        from composer.codegen.dump import dump
+
+        return dump(self.program(kind), {e.key: e.name for e in self.entries})
+
+    # ---- doors
+
+    def calculator(self, skin: float = 1.0) -> Calculator:
+        """An ASE calculator: energy, forces, stress, energies; the list of neighbours has a skin (Å) and is reused."""
+        from composer.calculator import Calculator
+
+        return Calculator(self, skin)
+
+    def call(self, batch: Batch, positions: Tensor, cells: Tensor, parameters: Mapping[str, Tensor] | Tensor | None = None) -> Outputs:
+        """Energy, forces, virial and site energies as functions that torch differentiates; see `composer.autograd.call`."""
+        from composer.autograd import call
+
+        return call(self, batch, positions, cells, parameters)
+
+    def as_module(self) -> Module:
+        """The model as a torch.nn.Module whose parameters carry their names, for torch optimisers."""
+        from composer.autograd import as_module
+
+        return as_module(self)
+
+    def evaluate(self, data: Data | Sequence[Any]) -> Errors:
+        """Errors on data: energy (meV/atom), forces (eV/Å), stress (GPa), by config_type and for the worst frame; printable."""
+        from composer.evaluate import evaluate
+
+        return evaluate(self, data)
+
+    def save(self, path: str | Path, provenance: Mapping[str, Any] | None = None) -> Path:
+        """Write the model to a file that `composer.read_model` reads; provenance is JSON data that is added to the model's own."""
+        from composer.modelfile import save
+
+        return save(self, path, provenance)
 
 
 def _rebuild(expression: Expression, species: tuple[str, ...], flat: np.ndarray) -> Model:

@@ -28,7 +28,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from composer.algebra import Expression, expression
-from composer.errors import AlgebraError, ComposerError, DataError
+from composer.errors import ComposerError, DataError
 
 FORMAT = "composer model"
 SCHEMA = 1
@@ -70,7 +70,9 @@ def save(model: Any, path: str | Path, provenance: Mapping[str, Any] | None = No
     try:
         text = json.dumps(description, sort_keys=True, indent=1, default=_plain, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise DataError(f"A model was to be saved to {path}", f"Its provenance is no JSON data: {error}", "Give numbers and texts") from None
+        raise DataError(
+            f"A model was to be saved to {path}", f"Its provenance is no JSON data: {error}", "Give numbers and texts"
+        ) from None
     _write(path, _pack({PARTS[0]: text.encode(), PARTS[1]: save_tensors(numbers)}))
     return path
 
@@ -85,14 +87,15 @@ def read_model(path: str | Path, make: Callable[[Expression, tuple[str, ...]], A
     found = read(path)
     try:
         model = make(found.expression, found.species)
-        wanted = {name: tuple(table.shape) for name, table in model.parameters.items()}
-        given = {name: table.shape for name, table in found.parameters.items()}
-        if wanted != given:
-            odd = sorted({n for n in wanted.keys() | given.keys() if wanted.get(n) != given.get(n)})
-            raise _refusal(path, f"Its numbers do not fit its expression: {', '.join(odd)}")
-        model = model.with_parameters(found.parameters)
-    except AlgebraError as error:
+    except ComposerError as error:
         raise _refusal(path, f"Its model cannot be built: {error}") from None
+    wanted = {name: tuple(table.shape) for name, table in model.parameters.items()}
+    given = {name: table.shape for name, table in found.parameters.items()}
+    odd = sorted({n for n in wanted.keys() | given.keys() if wanted.get(n) != given.get(n)})
+    odd += [n for n, table in found.parameters.items() if not np.isfinite(table).all()]
+    if odd:
+        raise _refusal(path, f"Its numbers do not fit its expression, or are not finite: {', '.join(odd)}")
+    model = model.with_parameters(found.parameters)
     model.domain, model.provenance, model.covariance_root = found.domain, found.provenance, found.covariance_root
     return model
 
@@ -174,7 +177,9 @@ def _write(path: Path, content: bytes) -> None:
     except OSError as error:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
-        raise DataError(f"A model was to be saved to {path}", f"Writing failed: {error}", "Check the folder and the space on the disk") from None
+        raise DataError(
+            f"A model was to be saved to {path}", f"Writing failed: {error}", "Check the folder and the space on the disk"
+        ) from None
 
 
 def _unpack(path: Path) -> dict[str, bytes]:
@@ -206,12 +211,14 @@ def _identify(path: Path, manifest: Any) -> tuple[int, dict[str, str]]:
     return int(manifest["schema"]), dict(manifest["parts"])
 
 
-def _refusal(path: str | Path, found: str, type_this: str = "Copy the file again, or save the model again with model.save(path)") -> DataError:
+def _refusal(
+    path: str | Path, found: str, type_this: str = "Copy the file again, or save the model again with model.save(path)"
+) -> DataError:
     return DataError(f"The model file {path} was to be read", found, type_this)
 
 
 def _array(table: Any) -> np.ndarray:
-    return np.ascontiguousarray(np.asarray(table, dtype=np.float64))
+    return np.asarray(table, dtype=np.float64).copy(order="C")
 
 
 def _plain(value: Any) -> Any:

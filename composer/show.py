@@ -91,8 +91,8 @@ def describe_parameter(term: Term, name: str) -> str:
     param, fixed = term.params()[name], dict(term.fixed)
     shape = "×".join(str(getattr(term, s)) for s in param.shape)
     held = "" if name not in fixed else "frozen" if fixed[name] is None else f"fixed at {fixed[name]:g}"
-    words = [f"{name}[{shape}]" if shape else name, f"in {param.unit}" if param.unit else "", f"per {param.per}"]
-    return ", ".join(w for w in (" ".join(filter(None, words)), "positive" if param.positive else "", held) if w)
+    what = (f"{name}[{shape}]" if shape else name) + (f" in {param.unit}" if param.unit else "")
+    return ", ".join(w for w in (what, f"per {param.per}", "positive" if param.positive else "", held) if w)
 
 
 def graph(expr: Expression) -> DiGraph:
@@ -129,7 +129,9 @@ def _label(part: Expression, labels: dict[str, str]) -> str:
         case Constant():
             return repr(part)
     cutoff = getattr(part, "cutoff", None)
-    return labels[part.digest] + (f"\n{cutoff:g} Å" if isinstance(cutoff, float) else "")
+    name = getattr(part, "name", None)
+    label = f"{type(part).__name__} {name}" if name else labels[part.digest]
+    return label + (f"\n{cutoff:g} Å" if isinstance(cutoff, float) else "")
 
 
 def draw(expr: Expression) -> Figure:
@@ -147,7 +149,9 @@ def draw(expr: Expression) -> Figure:
         if edge["weight"] != 1:
             power = found.nodes[above]["kind"] == "product"
             text = f"^{edge['weight']}" if power else f"{edge['weight']:g}"
-            axes.text((x + u) / 2, (y + v) / 2, text, fontsize=8, ha="center", va="center", zorder=2, bbox={"fc": "white", "ec": "none", "pad": 1})
+            axes.text(
+                (x + u) / 2, (y + v) / 2, text, fontsize=8, ha="center", va="center", zorder=2, bbox={"fc": "white", "ec": "none", "pad": 1}
+            )
     for key, (x, y) in places.items():
         node = found.nodes[key]
         shape = {"boxstyle": "round,pad=0.45", "fc": FILL[node["kind"]], "ec": "0.45", "lw": 0.8}
@@ -176,4 +180,14 @@ def _places(found: Any, root: str) -> dict[str, tuple[float, float]]:
         below = [places[b][0] for b in found.successors(key)]
         places[key] = (sum(below) / len(below) if below else float(leaves), -float(depth[key]))
         leaves += not below
-    return places
+    return _apart(places)
+
+
+def _apart(places: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The same places with boxes of one level pushed to the right until none touches another."""
+    moved: dict[str, tuple[float, float]] = {}
+    last: dict[float, float] = {}
+    for key, (x, y) in sorted(places.items(), key=lambda item: item[1]):
+        last[y] = max(x, last.get(y, x - 1.0) + 0.85)
+        moved[key] = (last[y], y)
+    return moved

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from composer.algebra import Term
 from composer.errors import AlgebraError
@@ -35,6 +36,10 @@ class Density(Term):
 
     def params(self) -> dict[str, Param]:  # type: ignore[override]
         return {"coefficients": dataclasses.replace(type(self).coefficients, positive=self.positive)}
+
+    def roughness(self) -> dict[str, Any]:
+        """Roughness of the expansion, by parameter: [n_max, n_max]."""
+        return {"coefficients": radial.roughness(self.basis, self.cutoff, self.n_max, self.inner)}
 
     def decaying(self) -> list[float]:
         """Start values of the coefficients, [n_max]."""

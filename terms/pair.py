@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from composer.algebra import Term
 from composer.quantities import Environment, NeighborAtom, Node, Param, dot, exp, maximum, sum_over, total
@@ -111,6 +111,10 @@ class Pair(Term):
 
     def check(self) -> None:
         radial.check(self)
+
+    def roughness(self) -> dict[str, Any]:
+        """Roughness of the expansion, by parameter: [n_max, n_max]."""
+        return {"coefficients": radial.roughness(self.basis, self.cutoff, self.n_max, self.inner)}
 
     def site(self, env: Environment) -> Node:
         j = env.neighbors(self.cutoff)

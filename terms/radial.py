@@ -147,6 +147,39 @@ def lengths(env: Environment, j: NeighborAtom, pairs: Pairs, *default: float) ->
 
 def roughness(name: str, cutoff: float, size: int, inner: float | None = None) -> Any:
     """Gram matrix of second derivatives, G_ab = integral from inner to cutoff of R_a'' R_b'' dr, as numpy array [size, size] in 1/Å^3."""
+    return _grams(name, cutoff, size, inner)[1]
+
+
+def overlap(name: str, cutoff: float, size: int, inner: float | None = None) -> Any:
+    """Gram matrix of the functions, integral from inner to cutoff of R_a R_b dr, as numpy array [size, size] in Å."""
+    return _grams(name, cutoff, size, inner)[0]
+
+
+def angular_roughness(name: str, cutoff: float, size: int, inner: float | None, degrees: int, like: bool = True) -> Any:
+    """Roughness of f = sum c_lab R_a(r) R_b(r') P_l(cos) over l below `degrees` and a <= b (all a, b unless `like`), c as [l, (a, b)].
+
+    Integral of f_rr^2 + f_r'r'^2 + (Laplacian on the sphere of radius rc/2)^2 over both distances and the cosine; like neighbours make f
+    symmetric in r and r'.
+    """
+    import numpy as np
+
+    flat, bent = _grams(name, cutoff, size, inner)
+    pairs = [(a, b) for a in range(size) for b in range(a if like else 0, size)]
+    fold = np.zeros((len(pairs), size * size))  # R_a(r) R_b(r'), symmetrised for like neighbours
+    for row, (a, b) in enumerate(pairs):
+        fold[row, a * size + b] += 0.5
+        fold[row, b * size + a if like else a * size + b] += 0.5
+    radial = fold @ (np.kron(flat, bent) + np.kron(bent, flat)) @ fold.T
+    plain = fold @ np.kron(flat, flat) @ fold.T * (0.5 * cutoff) ** -4
+    blocks = [2 / (2 * l + 1) * (radial + 2 * (l * (l + 1)) ** 2 * plain) for l in range(degrees)]
+    whole = np.zeros((degrees * len(pairs), degrees * len(pairs)))
+    for l, block in enumerate(blocks):
+        whole[l * len(pairs) : (l + 1) * len(pairs), l * len(pairs) : (l + 1) * len(pairs)] = block
+    return whole
+
+
+def _grams(name: str, cutoff: float, size: int, inner: float | None) -> tuple[Any, Any]:
+    """Gram matrices of the functions and of their second derivatives [size, size]."""
     import numpy as np
 
     r = Environment(["H"]).neighbors(cutoff).r
@@ -157,7 +190,7 @@ def roughness(name: str, cutoff: float, size: int, inner: float | None = None) -
     bent = np.gradient(np.gradient(values, step, axis=1, edge_order=2), step, axis=1, edge_order=2)
     weight = np.full(len(grid), step)
     weight[[0, -1]] /= 2
-    return (bent * weight) @ bent.T
+    return (values * weight) @ values.T, (bent * weight) @ bent.T
 
 
 def tabulate(node: Node, r: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from composer.algebra import Term
 from composer.errors import AlgebraError
@@ -48,6 +49,11 @@ class ThreeBody(Term):
     def unlike(self) -> int:
         """Number of pairs (a, b) of radial functions."""
         return self.n_max**2
+
+    def roughness(self) -> dict[str, Any]:
+        """Roughness of the expansions, by parameter: [levels * like, levels * like] and [levels * unlike, levels * unlike]."""
+        matrices = [radial.angular_roughness(self.basis, self.cutoff, self.n_max, self.inner, self.levels, like) for like in (True, False)]
+        return dict(zip(("coefficients", "mixed"), matrices))
 
     def site(self, env: Environment) -> Node:
         j = env.neighbors(self.cutoff)

@@ -12,7 +12,7 @@ from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Output, Schedule, Table, elements, static_of
 from composer.errors import BackendError
 from composer.ir.indices import Neighbor, Range, Species, neighbors
-from composer.ir.nodes import Node, bound_of, is_const, relation_of, swap
+from composer.ir.nodes import Node, bound_of, is_const, parse_index, relation_of, swap
 
 PRELUDE = (Path(__file__).parent / "prelude.cpp").read_text()
 BLOCK = 4  # static indices kept in registers at once
@@ -185,14 +185,30 @@ class Stage:
         out: list[str] = []
         for table in self.plan.stacks:
             if self.plan.level(table) == level:
-                name = self.array_names[table]
-                for n, value in enumerate(elements(table, static_of(table)).values()):
-                    value = self.plan.lower(value)
-                    out += self._site_lines(value, level)
-                    out.append(f"{name}[{n}] = {self.load(value, {})};")
+                out += self._table_lines(table, level)
         for node in self.plan.site:
             if self.plan.level(node) == level:
                 out += self._site_lines(node, level)
+        return out
+
+    def _table_lines(self, table: Node, level: int) -> list[str]:
+        out: list[str] = []
+        own, static = parse_index(table.data[0]), static_of(table)
+        for n, arg in enumerate(table.args):
+            rest = [i for i in static if i != own and i in arg.free]
+            absent = [i for i in static if i != own and i not in arg.free]
+            for key, value in self.plan.entries(arg).items():
+                for node in _scalars(value):
+                    out += self._site_lines(node, level)
+                written = dict(zip((i.key for i in static_of(arg)), map(str, key), strict=False)) if key else {}
+                loops = absent + ([] if key else rest)
+                ranges = {**written, **{i.key: f"q{m}" for m, i in enumerate(loops)}}
+                block = Block(lambda x, ranges=ranges: self.load(x, ranges), "e")
+                (text,) = block.emit([value])
+                place = _flat(static, {own.key: str(n), **ranges})
+                head = [f"for (int q{m} = 0; q{m} < {i.size}; ++q{m}) {{" for m, i in enumerate(loops)]
+                body = [*_rolled(head), *block.lines, f"{self.array_names[table]}[{place}] = {text};", *["}"] * len(head)]
+                out += ["{", *body, "}"] if block.lines and not head else body
         return out
 
     def _site_lines(self, root: Node, level: int) -> list[str]:
@@ -441,8 +457,11 @@ class RangeNest:
 
     def _scalar(self) -> list[str]:
         name = self.stage.names[self.node] = f"v{len(self.stage.names)}"
-        lines, text = self._written_out({}, "t")
-        return [f"real {name}; {{", *lines, f"{name} = {text}; }}"]
+        ranges = {i.key: f"q{m}" for m, i in enumerate(self.summed)}
+        block = Block(lambda n: self.stage.load(n, ranges), "t")
+        (text,) = block.emit([self.body])
+        head = [f"for (int {ranges[i.key]} = 0; {ranges[i.key]} < {i.size}; ++{ranges[i.key]}) {{" for i in self.summed]
+        return [f"real {name} = 0;", *_rolled(head), *block.lines, f"{name} += {text};", *["}"] * len(head)]
 
     def _written_out(self, ranges: dict[str, str], prefix: str) -> tuple[list[str], str]:
         """The body with every summed static index written out."""
@@ -490,6 +509,27 @@ class RangeNest:
                 body.append(f"acc{m} += {text};")
                 ends.append(f"{stage.load(node, here)} {'=' if self.by_species or stage.species == 1 else '+='} acc{m};")
         return ["{", *body, "}"] if self.index is None else stage.segments(self.index, body, " ".join(start), " ".join(ends))
+
+
+def _rolled(head: list[str]) -> list[str]:
+    """A short loop over a static range stays a loop: written out, it would make the compiler slow and nothing faster."""
+    return ["#pragma GCC unroll 1", *head] if head else head
+
+
+def _scalars(root: Node) -> list[Node]:
+    """Scalars of the site that a value on static indices is made of."""
+    found: dict[Node, None] = {}
+    pending, seen = [root], set()
+    while pending:
+        node = pending.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if not node.free:
+            found[node] = None
+        elif node.op not in ("sum", "at", "stack"):
+            pending.extend(node.args)
+    return list(found)
 
 
 def _flat(static: tuple[Range | Species, ...], names: dict[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from composer.codegen.program import Program, walk
 from composer.codegen.schedule import LEAVES, Nest, Output, Schedule, Table
@@ -11,11 +11,11 @@ from composer.ir.nodes import Node, given_of, relation_of, show
 INLINE = 60  # characters up to which a value used once is written where it is used
 
 
-def dump(program: Program) -> str:
+def dump(program: Program, names: Mapping[str, str] | None = None) -> str:
     """The stages of a program as text.
 
     Each stage lists its values (one definition a line, arguments first), its outputs, and the loop nests of its schedule.
-    Arguments: program. Returns: lines of text.
+    Arguments: program; names to show instead of the keys of parameters. Returns: lines of text.
     """
     lines: list[str] = []
     for number, stage in enumerate(program.stages):
@@ -24,13 +24,16 @@ def dump(program: Program) -> str:
         tables = [o for o in stage if isinstance(o, Table)]
         for table in tables:
             lines.append(f"  columns of a Jacobian: {len(table.slots)} slots, {len(table.columns)} entries, {len(table.rows)} channels")
-        names = _Names([o.node for o in outputs])
-        lines += ["  values"] + [f"    {line}" for line in names.lines] if names.lines else []
-        lines += ["  outputs"] + [f"    {_target(o)} = {names.text(o.node)}" for o in outputs] if outputs else []
+        values = _Values([o.node for o in outputs])
+        lines += ["  values"] + [f"    {line}" for line in values.lines] if values.lines else []
+        lines += ["  outputs"] + [f"    {_target(o)} = {values.text(o.node)}" for o in outputs] if outputs else []
         lines += ["  loops"] + [f"    {_nest(n)}" for n in Schedule(outputs).nests] if outputs else []
         for kind, arrays in (("read at neighbours by later stages", program.fields), ("collected from neighbours", program.adjoints)):
             lines += [f"  {kind}: {', '.join(arrays[number])}"] if arrays.get(number) else []
-    return "\n".join(lines)
+    text = "\n".join(lines)
+    for key, name in (names or {}).items():
+        text = text.replace(key, name)
+    return text
 
 
 def _target(output: Output) -> str:
@@ -49,7 +52,7 @@ def _nest(nest: Nest) -> str:
     return f"level {nest.level}: over {', '.join(loops) or 'the site'}{tied}: " + ", ".join(w for w in work if not w.startswith("0 "))
 
 
-class _Names:
+class _Values:
     """Numbers for values that occur more than once or are long; everything else is written in place."""
 
     def __init__(self, roots: Iterable[Node]) -> None:

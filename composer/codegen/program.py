@@ -1,8 +1,8 @@
 """Programs: what to compute from a site energy, cut into stages where a site field is read at a neighbour.
 
     forces     e_i and F = -dE/dx                                     vjp(E)
-    gradient   d/dtheta of sum_i c_i e_i + w . dE/dx                  vjp(jvp(E)); with `positions` also its derivative by x
-    tangent    e_t and dF along (w, theta_t)                          vjp of jvp(E)
+    gradient   d/dtheta of sum_i seed_i e_i + seed_t w . dE/dx        vjp(jvp(E))
+    tangent    e_t, and -d/dx of sum_i seed_i e_i + e_t               vjp of jvp(E): tangents of energies and forces along (w, theta_t)
 
 Nothing here knows a term or a back end.
 """
@@ -75,10 +75,10 @@ def energies(energy: Node) -> Program:
     return _Builder([("e", energy)], [], positions=False).program()
 
 
-def gradient(energy: Node, positions: bool = False) -> Program:
-    """Gradient by the parameters (and positions) of sum_i seed_i e_i + seed_t w . dE/dx."""
-    tangent = Tangent(_position_tangent)(energy)
-    return _Builder([], [(energy, site_input("seed")), (tangent, site_input("seed_t"))], positions=positions, parameters=True).program()
+def gradient(energy: Node) -> Program:
+    """Gradient by the parameters of sum_i seed_i e_i + seed_t w . dE/dx."""
+    moved = Tangent(_position_tangent)(energy)
+    return _Builder([], [(energy, site_input("seed")), (moved, site_input("seed_t"))], positions=False, parameters=True).program()
 
 
 def parameters(energy: Node) -> Program:
@@ -87,9 +87,13 @@ def parameters(energy: Node) -> Program:
 
 
 def tangent(energy: Node) -> Program:
-    """Tangents of site energies and forces along a displacement w of the sites and a change of the parameters."""
+    """Tangents of site energies and forces along a displacement w of the sites and a change of the parameters.
+
+    The forces of sum_i seed_i e_i are added (none by default): with w and no change of parameters this is the gradient by positions of
+    the same sum that `gradient` differentiates by parameters.
+    """
     moved = Tangent(_full_tangent)(energy)
-    return _Builder([("e_t", moved)], [(moved, ONE)], positions=True).program()
+    return _Builder([("e_t", moved)], [(energy, site_input("seed")), (moved, ONE)], positions=True).program()
 
 
 def is_learnable(node: Node) -> bool:

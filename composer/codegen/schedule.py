@@ -156,13 +156,20 @@ class Schedule:
                 self._need_array_parts(arg)
 
     def need_stack(self, node: Node) -> None:
-        """Keep a stack of the site as an array; every element is resolved."""
+        """Keep a stack of the site as an array; elements that run over further ranges are filled in loops."""
         if node in self.stacks:
             return
-        for value in elements(node, static_of(node)).values():
-            self.need_site(self.lower(value))
+        for arg in node.args:
+            for value in self.entries(arg).values():
+                self._need_array_parts(value)
         self.stacks[node] = None
         self.arrays[node] = static_of(node)
+
+    def entries(self, arg: Node) -> dict[tuple[int, ...], Node]:
+        """The values of one element of a stack: a stack inside is written out, anything else is left to a loop."""
+        if arg.op == "stack":
+            return {k: self.lower(v) for k, v in elements(arg, static_of(arg)).items()}
+        return {(): arg}
 
     # ---- sums
 
@@ -296,6 +303,8 @@ class Schedule:
             return False  # a number in front needs no row of its own
         if len(looped) == 1 and any(isinstance(i, Species) and i.slot != looped[0].slot for i in node.free):
             return False  # the species of the other neighbour: not a quantity of this one alone
+        if any(isinstance(i, Species) for i in static_of(node)):
+            return False  # the species of the other neighbour is known in this nest alone
         if (len(nest.loops) == 2 and len(looped) == 1) or (nest.ranges and not static):
             self.need_row(node)
             return True

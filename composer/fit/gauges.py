@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import null_space
@@ -22,26 +24,29 @@ def gauges(model: Model) -> Array:
     linear conditions is taken for each species of the site by itself where the tables allow it (a product of two factors then has one gauge
     for each species). Column: x theta over the amplitude numbers of each term.
     """
-    terms = [t for t in model.expression.terms() if _scalable(t)]
-    species = len(model.species)
-    if not terms:
-        return np.zeros((model.size, 0))
-    index = {t.digest: n for n, t in enumerate(terms)}
-    conditions: list[Array] = []
-    whole = _degree(model.expression, index, conditions)
-    per_site = np.array([*conditions, whole])  # [conditions, terms]
-    full = np.kron(per_site, np.eye(species))  # unknowns: [terms, species of the site]
-    shared = [np.kron(np.eye(len(terms))[n], row) for n, t in enumerate(terms) if not _by_site(t, model) for row in _equal(species)]
-    exponents = null_space(np.array([*full, *shared])).reshape(len(terms), species, -1)  # [terms, species, g]
-    exponents[np.abs(exponents) < 1e-14] = 0.0
+    index, exponents = _exponents(model.expression, model.species)
     out = np.zeros((len(model.flat), exponents.shape[2]))
     for entry in model.entries:
         slot = model.layout.slots[entry.key]
         if slot.size and entry.term in index and _is_amplitude(entry, model):
             values = model.flat[slot.offset : slot.offset + slot.size].numpy().reshape(slot.rows, -1)
-            scale = exponents[index[entry.term]][_site_of_row(entry.per, species)]  # [rows, g]
+            scale = exponents[index[entry.term]][_site_of_row(entry.per, len(model.species))]  # [rows, g]
             out[slot.offset : slot.offset + slot.size] = (values[:, :, None] * scale[:, None, :]).reshape(slot.size, -1)
     return _tidy(out[model.free.numpy()])
+
+
+@lru_cache(maxsize=64)
+def _exponents(expression: Expression, symbols: tuple[str, ...]) -> tuple[dict[str, int], Array]:
+    """Number of each scalable term by digest, and the exponents of its gauges [terms, species of the site, g]."""
+    terms = [t for t in expression.terms() if _scalable(t)]
+    index = {t.digest: n for n, t in enumerate(terms)}
+    conditions: list[Array] = []
+    whole = _degree(expression, index, conditions)
+    alike = np.kron(np.array([*conditions, whole]), np.eye(len(symbols)))  # unknowns: [terms, species of the site]
+    shared = [np.kron(np.eye(len(terms))[n], row) for n, t in enumerate(terms) if not _by_site(t, symbols) for row in _equal(len(symbols))]
+    found = null_space(np.array([*alike, *shared])) if terms else np.zeros((0, 0))
+    found[np.abs(found) < 1e-14] = 0.0
+    return index, found.reshape(len(terms), len(symbols), found.shape[1])
 
 
 def _degree(expression: Expression, index: dict[str, int], conditions: list[Array]) -> Array:
@@ -72,10 +77,10 @@ def _is_amplitude(entry: Entry, model: Model) -> bool:
     return term.params()[entry.key.rpartition(".")[2]].amplitude
 
 
-def _by_site(term: Term, model: Model) -> bool:
+def _by_site(term: Term, symbols: tuple[str, ...]) -> bool:
     """Whether rows of all amplitude tables belong to one species of the site, and no scalar of a neighbour is read."""
     per = {p.per for p in term.params().values() if p.amplitude}
-    return not per & {"model", "pair"} and not _reads_neighbors(term.site(Environment(model.species)))
+    return not per & {"model", "pair"} and not _reads_neighbors(term.site(Environment(symbols)))
 
 
 def _reads_neighbors(node: Node) -> bool:

@@ -46,7 +46,7 @@ class Problem:
     model: Model
     frames: Sequence[Frame]
     weights: Weights
-    offset: bool = True
+    offset: bool = False
     active: NDArray[np.bool_] | None = None
     coordinates: Coordinates = field(init=False)
     _batches: list[tuple[list[int], Batch]] = field(init=False, default_factory=list)
@@ -62,7 +62,6 @@ class Problem:
                 f"No frame has an observable that the weights name ({', '.join(self.weights.scales)})",
                 "Give labelled frames, or targets for what they hold",
             )
-        self.offset = self.offset and "stress" in present
         self.observables = tuple(o for o in OBSERVABLES if o in present)
 
     @property
@@ -77,7 +76,7 @@ class Problem:
 
     def start(self) -> Array:
         """The unknowns of the present model [K]."""
-        return np.concatenate([self.coordinates.coordinate(self.base)[self.active], np.zeros(self.offset)])
+        return np.concatenate([self.coordinates.coordinate(self.base)[self.active], np.zeros(int(self.offset))])
 
     def theta(self, u: Array) -> Array:
         """Free numbers of the model [P] at unknowns u."""
@@ -91,7 +90,7 @@ class Problem:
 
     def columns(self, theta_columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Mask of unknowns [K] from a mask of free numbers [P]; the offset is no number of the model."""
-        return np.concatenate([theta_columns[self.active], np.zeros(self.offset, dtype=bool)])
+        return np.concatenate([theta_columns[self.active], np.zeros(int(self.offset), dtype=bool)])
 
     def rows(self, u: Array) -> Iterator[Rows]:
         """Rows at u, frame by frame."""
@@ -159,6 +158,11 @@ class Problem:
         scales = (self.weights if weights is None else weights).scales
         with threadpool_limits(1, "blas"):
             return combine(factors, {key: 1.0 / scales[key[0]] for key in factors})
+
+    def sharing(self, other: Problem) -> Problem:
+        """This problem with the prepared neighbours of another one on the same frames."""
+        self._batches = other._batches
+        return self
 
     def among(self, places: Sequence[int], start: Model | None = None) -> Problem:
         """The same problem on some of the frames."""

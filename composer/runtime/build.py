@@ -35,27 +35,34 @@ class Compiler:
     version: str
 
 
-def library(source: str, openmp: bool = True, march: str = "native", optimize: str = "-O3", fast_math: bool = True) -> ctypes.CDLL:
+def library(
+    source: str, openmp: bool = True, march: str = "native", optimize: str = "-O3", fast_math: bool = True, extra: tuple[str, ...] = ()
+) -> ctypes.CDLL:
     """Compile a C++17 source, or find it compiled, and load it.
 
     Arguments: source, the text of one translation unit with `extern "C"` functions (no text of a user may stand in it);
-    openmp, march, optimize, fast_math, the flags wanted; flags that the compiler refuses are left out, and the environment variable
+    openmp, march, optimize, fast_math, extra, the flags wanted; flags that the compiler refuses are left out, and the environment variable
     COMPOSER_OPT stands above `optimize`.
     Returns: the library; the same object for the same source and flags.
     Errors: BackendError when there is no compiler or it fails.
     """
-    return libraries([source], openmp, march, optimize, fast_math)[0]
+    return libraries([source], openmp, march, optimize, fast_math, extra)[0]
 
 
 def libraries(
-    sources: Sequence[str], openmp: bool = True, march: str = "native", optimize: str = "-O3", fast_math: bool = True
+    sources: Sequence[str],
+    openmp: bool = True,
+    march: str = "native",
+    optimize: str = "-O3",
+    fast_math: bool = True,
+    extra: tuple[str, ...] = (),
 ) -> list[ctypes.CDLL]:
     """Compile several sources at once, one compiler process for each core; see `library`.
 
     Returns: one library for each source, in order.
     """
     compiler = find_compiler()
-    flags = compile_flags(compiler, openmp, march, optimize, fast_math)
+    flags = compile_flags(compiler, openmp, march, optimize, fast_math, extra)
     names = [_key(source, *flags, *compiler.command, compiler.version, cpu_features()) for source in sources]
     missing = {name: source for name, source in zip(names, sources, strict=True) if name not in _loaded}
     if missing:
@@ -121,7 +128,12 @@ def cpu_features() -> str:
 
 
 def compile_flags(
-    compiler: Compiler, openmp: bool = True, march: str = "native", optimize: str = "-O3", fast_math: bool = True
+    compiler: Compiler,
+    openmp: bool = True,
+    march: str = "native",
+    optimize: str = "-O3",
+    fast_math: bool = True,
+    extra: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Those of the wanted flags that this compiler accepts in a trial, remembered on disk.
 
@@ -134,6 +146,7 @@ def compile_flags(
     wanted += [f"-march={march}", "-mprefer-vector-width=512"] if march else []
     wanted += ["-ffast-math"] if fast_math else []
     wanted += ["-fopenmp"] if openmp else []
+    wanted += extra
     return _accepted(compiler, tuple(wanted), cpu_features())
 
 

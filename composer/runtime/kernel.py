@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,9 +23,10 @@ from composer.codegen.schedule import Table
 from composer.errors import DataError
 from composer.neighbors import Batch, all_positions
 from composer.quantities import row
-from composer.runtime import threads
+from composer.runtime import cache, threads
 from composer.runtime.build import library
 
+LONG = 20_000  # characters of code
 BLOCKS = 64  # pieces of a batch; their number does not depend on the threads, so sums over them do not either
 
 
@@ -38,27 +46,62 @@ class Output:
     gradient: Tensor | None
 
 
+@dataclass(frozen=True)
+class Code:
+    """Generated code and what a caller has to know about it; plain data, kept on disk between runs."""
+
+    text: str
+    stages: list[str]  # names of the functions
+    arrays: list[str]  # site arrays, in the order of the arguments
+    fields: list[list[str]]  # by stage: arrays that ghosts take from their owners afterwards
+    adjoints: list[list[str]]  # by stage: arrays that owners collect from their ghosts afterwards
+    rows: int  # rows of scratch memory for a thread
+    forces: bool
+    gradient: bool
+    shared: bool  # neighbours are written to in a way that blocks of one structure must not do at once
+
+
+def generate(name: str, program: Program, layout: Layout) -> Code:
+    """The code of a program."""
+    arrays = program.site_arrays()
+    stages = [Stage(f"{name}_{n}", outputs, layout, arrays) for n, outputs in enumerate(program.stages)]
+    text = "\n".join(s.code() for s in stages)
+    kinds = {o.kind if isinstance(o, OutputNode) else "table" for stage in program.stages for o in stage}
+    numbers = range(len(stages))
+    return Code(
+        text,
+        [s.name for s in stages],
+        arrays,
+        [program.fields.get(n, []) for n in numbers],
+        [program.adjoints.get(n, []) for n in numbers],
+        max(s.scratch_rows() for s in stages),
+        "force" in kinds,
+        "parameter" in kinds,
+        bool(kinds & {"near", "table"}),
+    )
+
+
 class Kernel:
     """A program as native code."""
 
-    def __init__(self, name: str, program: Program, layout: Layout) -> None:
-        self.name, self.program, self.layout = name, program, layout
-        self.arrays = program.site_arrays()
-        self.stages = [Stage(f"{name}_{n}", outputs, layout, self.arrays) for n, outputs in enumerate(program.stages)]
-        self.text = "\n".join(s.code() for s in self.stages)
-        self.rows = max(s.scratch_rows() for s in self.stages)
-        kinds = {o.kind for stage in program.stages for o in stage if isinstance(o, OutputNode)}
-        self.has_forces, self.has_gradient = "force" in kinds, "parameter" in kinds
-        self.scatters = "near" in kinds or any(isinstance(o, Table) for stage in program.stages for o in stage)
+    def __init__(self, name: str, program: Program | None, layout: Layout, code: Code | None = None) -> None:
+        self.name, self.layout = name, layout
+        assert code or program
+        self.code = code or generate(name, program, layout)  # type: ignore[arg-type]
         self._functions: dict[int, list] = {}  # by row length; 0 serves all
 
     def source(self, length: int = 0) -> str:
         """Text of the library, for rows of `length` neighbours or (0) for any."""
         return unit([self], self.layout.species, length)
 
+    @property
+    def effort(self) -> tuple[str, tuple[str, ...]]:
+        """Optimisation flags: long programs are as fast with fewer passes, and their loops need no tails of shorter vectors."""
+        return ("-O3", ()) if len(self.code.text) < LONG else ("-O1", ("-ftree-loop-vectorize", "--param=vect-epilogues-nomask=0"))
+
     def bind(self, loaded: ctypes.CDLL, length: int = 0) -> None:
         """Take the functions from a library that holds this kernel."""
-        functions = [getattr(loaded, s.name) for s in self.stages]
+        functions = [getattr(loaded, name) for name in self.code.stages]
         for function in functions:
             function.argtypes, function.restype = [ctypes.POINTER(_Args)], None
         self._functions[length] = functions
@@ -66,7 +109,8 @@ class Kernel:
     def functions(self, length: int) -> list:
         """The stages for rows of `length`, built when first needed."""
         if length not in self._functions and 0 not in self._functions:
-            self.bind(library(self.source(length)), length)
+            optimize, extra = self.effort
+            self.bind(library(self.source(length), optimize=optimize, extra=extra), length)
         return self._functions.get(length) or self._functions[0]
 
     def __call__(
@@ -90,17 +134,17 @@ class Kernel:
         site = self._site_arrays(batch, inputs or {})
         count = threads.count()
         shared = batch.structures == 1 and count > 1
-        if shared and self.scatters:
+        if shared and self.code.shared:
             count, shared = 1, False
         block = batch.offsets if by_structure else blocks(batch)
-        forces = torch.zeros((count if shared else 1, batch.sites, 3), dtype=torch.float64) if self.has_forces else None
-        gradient = torch.zeros((len(block) - 1, self.layout.size), dtype=torch.float64) if self.has_gradient else None
-        stride = self.layout.size if self.has_gradient else 0
+        forces = torch.zeros((count if shared else 1, batch.sites, 3), dtype=torch.float64) if self.code.forces else None
+        gradient = torch.zeros((len(block) - 1, self.layout.size), dtype=torch.float64) if self.code.gradient else None
+        stride = self.layout.size if self.code.gradient else 0
         if into is not None:
             forces, gradient = into
         ld = row_length(batch.max_neighbors)
         functions = self.functions(ld)
-        scratch = torch.empty(count * self.rows * ld, dtype=torch.float64)
+        scratch = torch.empty(count * self.code.rows * ld, dtype=torch.float64)
         pointers = (ctypes.c_void_p * max(len(site), 1))(*(t.data_ptr() for t in site.values()))
         args = _Args(
             x=x.data_ptr(), species=_sites(batch)[0].data_ptr(), owner=_sites(batch)[1].data_ptr(), home=_sites(batch)[2].data_ptr(), first=batch.first.data_ptr(), index=batch.index.data_ptr(),
@@ -108,7 +152,7 @@ class Kernel:
             site=ctypes.cast(pointers, ctypes.c_void_p), F=forces.data_ptr() if forces is not None else None,
             G=gradient.data_ptr() if gradient is not None else None, block=block.data_ptr(), scratch=scratch.data_ptr(), blocks=len(block) - 1,
             force_stride=3 * batch.sites if shared else 0, gradient_stride=stride,
-            scratch_stride=self.rows * ld, ld=ld, threads=count,
+            scratch_stride=self.code.rows * ld, ld=ld, threads=count,
             atoms=batch.atoms, structures=batch.structures,
         )  # fmt: skip
         for stage, function in enumerate(functions):
@@ -121,7 +165,7 @@ class Kernel:
 
     def _site_arrays(self, batch: Batch, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         site: dict[str, Tensor] = {}
-        for name in self.arrays:
+        for name in self.code.arrays:
             site[name] = torch.zeros(batch.sites, dtype=torch.float64)
             if name in inputs:
                 site[name][: batch.atoms] = inputs[name]
@@ -130,11 +174,18 @@ class Kernel:
 
     def _exchange(self, batch: Batch, site: dict[str, Tensor], stage: int) -> None:
         """After a stage: ghosts take the fields of their owners, owners take what was collected on their ghosts."""
-        for name in self.program.fields[stage] if batch.ghosts else []:
+        for name in self.code.fields[stage] if batch.ghosts else []:
             site[name][batch.atoms :] = site[name][batch.ghost_owner.long()]
-        for name in self.program.adjoints[stage] if batch.ghosts else []:
+        for name in self.code.adjoints[stage] if batch.ghosts else []:
             site[name][: batch.atoms].index_add_(0, batch.ghost_owner.long(), site[name][batch.atoms :])
             site[name][batch.atoms :] = 0.0
+
+
+def build(kernels: list[Kernel], batch: Batch) -> None:
+    """Compile kernels for the row length of a batch, as many at once as the machine has cores."""
+    length = row_length(batch.max_neighbors)
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(lambda k: k.functions(length), sorted(kernels, key=lambda k: -len(k.code.text))))
 
 
 def row_length(neighbors: int) -> int:
@@ -149,7 +200,7 @@ def unit(kernels: list[Kernel], species: int, length: int = 0) -> str:
     """One translation unit with several kernels."""
     table = ", ".join(str(row("pair", species, a, b)) for a in range(species) for b in range(species))
     head = [f"#define LD {length}"] if length else []
-    return "\n".join([*head, PRELUDE, f"static const int PAIR[] = {{{table}}};", *(k.text for k in kernels)])
+    return "\n".join([*head, PRELUDE, f"static const int PAIR[] = {{{table}}};", *(k.code.text for k in kernels)])
 
 
 def blocks(batch: Batch) -> Tensor:
@@ -178,3 +229,29 @@ def _sites(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 def check_species(batch: Batch, count: int) -> None:
     if batch.atoms and int(batch.species.max()) >= count:
         raise DataError(f"A batch with species number {int(batch.species.max())} was given to a model of {count} species. Prepare it with model.prepare(structures).")
+
+
+def remembered(name: str, key: str, program: Callable[[], Program], layout: Layout) -> Kernel:
+    """The kernel whose code was generated in an earlier run for the same `key`, or a new one (and remember it)."""
+    slots = [(s.name, s.offset, s.per, s.rows, s.shape) for s in layout.slots.values()]
+    digest = sha256(json.dumps([name, key, slots, layout.species, _generator()]).encode()).hexdigest()
+    found = cache.find(f"{digest}.json")
+    if found is not None:
+        try:
+            return Kernel(name, None, layout, Code(**json.loads(found.read_text())))
+        except (ValueError, TypeError, OSError):
+            pass  # a damaged note is made anew
+    kernel = Kernel(name, program(), layout)
+    with cache.writing(f"{digest}.json") as workplace:
+        note = workplace / "code.json"
+        note.write_text(json.dumps(asdict(kernel.code)))
+        cache.keep(note, workplace.parent / f"{digest}.json")
+    return kernel
+
+
+@lru_cache
+def _generator() -> str:
+    """Fingerprint of the code generator itself."""
+    home = Path(__file__).parents[1]
+    files = [*sorted((home / "ir").glob("*.py")), *sorted((home / "codegen").glob("*.*"))]
+    return sha256(b"".join(f.read_bytes() for f in files if f.suffix in (".py", ".cpp"))).hexdigest()

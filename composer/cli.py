@@ -1,0 +1,207 @@
+"""The command line: composer demo | fit | search | evaluate | info | doctor. Each is one call of the library."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import composer
+from composer.errors import ComposerError
+
+app = typer.Typer(
+    name="composer",
+    help="Interatomic potentials as expressions of physics terms: compile, fit, judge, search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+DataFile = Annotated[str, typer.Argument(help="Any file that ASE reads, or the name of a shipped set such as silicon.xyz.xz.")]
+ModelFile = Annotated[Path, typer.Argument(help="A file written by model.save() or by this command line.")]
+Test = Annotated[float, typer.Option(help="Share of the frames kept for a test; 0 keeps none.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _clear(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors of composer as their three sentences (or as JSON) and exit status 1, without a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except ComposerError as error:
+            if kwargs.get("as_json"):
+                print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+            else:
+                Console(stderr=True, soft_wrap=True).print(f"{type(error).__name__}: {error}", style="red", markup=False, highlight=False)
+            raise typer.Exit(1) from None
+
+    return run
+
+
+def _say(text: Any, payload: Any, as_json: bool) -> None:
+    """Print the text for people, or the payload as JSON."""
+    if as_json:
+        print(json.dumps(payload, indent=1, default=_plain))
+    else:
+        Console(soft_wrap=True).print(str(text), markup=False, highlight=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    tolist = getattr(value, "tolist", None)
+    return str(value) if tolist is None else tolist()
+
+
+def _errors(errors: Any) -> dict[str, Any]:
+    return {"all": errors.scores, "by_config_type": errors.by_config_type}
+
+
+@app.command()
+@_clear
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the model, the report and the journal go.")] = Path("demo"),
+    seconds: Annotated[float, typer.Option(help="Time for the search.")] = 300.0,
+    budget: Annotated[int, typer.Option(help="Most trials of the search.")] = 1000,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Search for a silicon potential on the data of the package; writes a model and a report in less than ten minutes."""
+    made = composer.demo(folder, seconds=seconds, budget=budget, seed=seed, quiet=as_json)
+    payload = {"expression": repr(made.model.expression), "errors": made.table(), "properties": made.properties.rows(), "files": made.files}
+    _say(made, payload, as_json)
+
+
+@app.command()
+@_clear
+def fit(
+    data: DataFile,
+    model: Annotated[str, typer.Option(help='An expression, e.g. "ZBL() + Pair(cutoff=6) + ThreeBody(cutoff=4.5)".')],
+    out: Annotated[Path, typer.Option(help="The model file to write.")] = Path("model.composer"),
+    test: Test = 0.2,
+    energy: Annotated[float | None, typer.Option(help="Target error of energies, eV/atom; give all three or none.")] = None,
+    forces: Annotated[float | None, typer.Option(help="Target error of forces, eV/Å.")] = None,
+    stress: Annotated[float | None, typer.Option(help="Target error of stresses, eV per atom.")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit an expression to data, print its errors, and write a model file."""
+    expr = composer.parse_expression(model)
+    weights = _weights(energy, forces, stress)
+    train, rest = _parts(data, test, seed, as_json)
+    start = composer.compile(expr, species=train.species, quiet=as_json)
+    fitted = composer.fit(start, train, weights=weights, seed=seed, quiet=as_json)
+    saved = fitted.model.save(out)
+    parts = {"train": fitted.model.evaluate(train)} | ({"test": fitted.model.evaluate(rest)} if rest is not None else {})
+    text = "\n\n".join(f"{name}\n{errors}" for name, errors in parts.items()) + f"\n\nwrote {saved}"
+    payload = {"expression": repr(expr), "parameters": fitted.model.size, "file": saved}
+    _say(text, payload | {name: _errors(errors) for name, errors in parts.items()}, as_json)
+
+
+def _weights(energy: float | None, forces: float | None, stress: float | None) -> Any:
+    missing = [f"--{name}" for name, value in (("energy", energy), ("forces", forces), ("stress", stress)) if value is None]
+    if energy is None or forces is None or stress is None:
+        if len(missing) == 3:
+            return None
+        raise composer.DataError(
+            "Weights were given", f"{', '.join(missing)} is missing", "Give all of --energy --forces --stress, or none"
+        )
+    return composer.Weights(energy=energy, forces=forces, stress=stress)
+
+
+def _parts(source: str, test: float, seed: int, quiet: bool) -> tuple[Any, Any]:
+    data = composer.read_data(source, quiet=quiet)
+    return data.split(test=test, by="group", seed=seed) if test else (data, None)
+
+
+@app.command()
+@_clear
+def search(
+    data: DataFile,
+    out: Annotated[Path, typer.Option(help="The model file to write.")] = Path("best.composer"),
+    storage: Annotated[Path | None, typer.Option(help="Folder of the journal; the same call resumes a search that was stopped.")] = None,
+    report: Annotated[Path | None, typer.Option(help="An HTML report to write.")] = None,
+    budget: Annotated[int, typer.Option(help="Most trials.")] = 60,
+    seconds: Annotated[float | None, typer.Option(help="Most time.")] = None,
+    max_parameters: Annotated[int, typer.Option(help="Most fitted numbers of a model.")] = 75,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; the result does not depend on their number.")] = None,
+    test: Test = 0.2,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Search for the best expression for data, print its errors, and write its model file."""
+    train, rest = _parts(data, test, seed, as_json)
+    given = {"budget": budget, "seconds": seconds, "max_parameters": max_parameters, "executor": workers}
+    result = composer.search(train, storage=storage, seed=seed, **given)
+    best = result.best
+    files = [best.save(out)]
+    if report is not None:
+        result.report(report)
+        files.append(report)
+    parts = {"train": best.evaluate(train)} | ({"test": best.evaluate(rest)} if rest is not None else {})
+    text = f"E = E0 + {best.expression}\n\n" + "\n\n".join(f"{name}\n{errors}" for name, errors in parts.items())
+    payload = {"expression": repr(best.expression), "parameters": best.size, "files": files}
+    _say(text, payload | {name: _errors(errors) for name, errors in parts.items()}, as_json)
+
+
+@app.command()
+@_clear
+def evaluate(model: ModelFile, data: DataFile, as_json: AsJson = False) -> None:
+    """Print the errors of a model on data."""
+    errors = composer.read_model(model).evaluate(composer.read_data(data, quiet=True))
+    _say(errors, _errors(errors), as_json)
+
+
+@app.command()
+@_clear
+def info(model: ModelFile, as_json: AsJson = False) -> None:
+    """Print the formula of a model file with units, its numbers and where they come from."""
+    from composer.modelfile import describe
+
+    found = composer.read_model(model)
+    payload = {
+        "expression": repr(found.expression),
+        "species": found.species,
+        "cutoff": found.cutoff,
+        "parameters": found.parameters,
+        "units": {entry.name: entry.unit for entry in found.entries},
+        "domain": found.domain,
+        "provenance": found.provenance,
+    }
+    _say(describe(found), payload, as_json)
+
+
+@app.command()
+@_clear
+def doctor(as_json: AsJson = False) -> None:
+    """Print what stands ready on this machine: versions, compiler, flags, cache, threads; exit status 1 if something is missing."""
+    report = composer.doctor()
+    if as_json:
+        _say("", report, True)
+    else:
+        table = Table(show_header=False, box=None)
+        for name, value in report.items():
+            shown = value if len(value) <= 300 else value[:80] + " ... " + " ".join(w for w in value.split() if w.startswith("avx"))
+            table.add_row(name, shown, style="red" if name == "problem" else None)
+        Console().print(table)
+    if "problem" in report:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

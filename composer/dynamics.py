@@ -1,0 +1,173 @@
+"""Whether a model can be trusted to run: repulsion at short distance, crystals that resist compression, steady dynamics."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms, units
+from ase.data import atomic_numbers, covalent_radii
+
+from composer.errors import DataError
+
+TOUCHING = 0.75  # times the sum of covalent radii: below it atoms must push each other apart
+CLOSEST = 0.3  # times the sum of covalent radii: where scans begin
+COLLAPSED = 0.5  # times the sum of covalent radii: closer than that, dynamics has failed
+COMPRESSED = (0.6, 1.0)  # volumes of compression scans, over the volume of the crystal
+DRIFT = 2.0  # meV/atom of NVE energy that may be lost or won in 10 ps
+TOO_HOT = 5.0  # times the temperature of the bath
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a check was passed, with the reason where it was not; true if it was."""
+
+    passed: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+
+def repulsive(model: Any, species: Sequence[str] | None = None, crystals: Iterable[Any] = ()) -> Verdict:
+    """Whether atoms push each other apart at short distance, and crystals resist compression.
+
+    Scans: dimers of all pairs and trimers (linear and triangular) of all kinds from 0.3 to 0.75 of the sum of covalent radii, where the
+    energy must fall with distance all the way; crystals at 0.6 to 1.0 of their volume, where the energy must not fall below that of
+    1.0 by compression, and must rise from 0.8 down. Arguments: model; species (default: all of the model); crystals, ase.Atoms or frames.
+    Returns: a Verdict whose reason names the first scan that failed.
+    """
+    known = tuple(model.species if species is None else species)
+    scans = [(f"the dimer {a}-{b}", _dimers(a, b)) for a, b in itertools.combinations_with_replacement(known, 2)]
+    for kinds in itertools.combinations_with_replacement(known, 3):
+        scans += [(f"the {shape} trimer {'-'.join(kinds)}", _trimers(kinds, shape)) for shape in ("linear", "triangular")]
+    for name, frames in scans:
+        energy = model(frames).energy.numpy()
+        bad = np.flatnonzero(~(np.diff(energy) < 0))
+        if not np.isfinite(energy).all() or bad.size:
+            at = frames[int(bad[-1]) + 1 if bad.size else int(np.argmin(np.isfinite(energy)))]
+            return Verdict(False, f"{name} is not repulsive at {at.get_distance(0, 1):.2f} Å")
+    return next((v for v in (_resists(model, c) for c in crystals) if not v), Verdict(True))
+
+
+def _scale(a: str, b: str) -> float:
+    return float(covalent_radii[atomic_numbers[a]] + covalent_radii[atomic_numbers[b]])
+
+
+def _dimers(a: str, b: str) -> list[Atoms]:
+    return [Atoms([a, b], [[0, 0, 0], [r, 0, 0]]) for r in np.linspace(CLOSEST, TOUCHING, 46) * _scale(a, b)]
+
+
+def _trimers(kinds: Sequence[str], shape: str) -> list[Atoms]:
+    """Three atoms whose neighbours all are the same fraction of their sum of radii apart, from near to far."""
+    a, b, c = kinds
+    ab, bc, ac = _scale(a, b), _scale(b, c), _scale(a, c)
+    x = (ab**2 + ac**2 - bc**2) / (2 * ab)
+    corner = [x, np.sqrt(max(ac**2 - x**2, 0.0)), 0.0] if shape == "triangular" else [ab + bc, 0.0, 0.0]
+    return [Atoms([a, b, c], f * np.array([[0, 0, 0], [ab, 0, 0], corner])) for f in np.linspace(CLOSEST, TOUCHING, 46)]
+
+
+def _resists(model: Any, crystal: Any) -> Verdict:
+    atoms = crystal if isinstance(crystal, Atoms) else crystal.atoms()
+    volumes = np.linspace(*COMPRESSED, 41)
+    frames = []
+    for volume in volumes:
+        frame = atoms.copy()
+        frame.set_cell(atoms.cell.array * np.cbrt(volume), scale_atoms=True)
+        frames.append(frame)
+    energy = model(frames).energy.numpy() / len(atoms)
+    name = atoms.info.get("config_type", atoms.get_chemical_formula())
+    deep = volumes <= 0.8 + 1e-9
+    if not np.isfinite(energy).all() or not (np.diff(energy[deep]) < 0).all() or energy[deep].min() < energy[-1]:
+        return Verdict(False, f"{name} does not resist compression to 0.6 of its volume")
+    return Verdict(True)
+
+
+def survives(
+    model: Any,
+    atoms: Any,
+    temperature: float = 300.0,
+    ps: float = 10.0,
+    ensemble: Literal["nve", "nvt"] = "nve",
+    timestep: float = 1.0,
+    seed: int = 0,
+    drift: float = DRIFT,
+) -> Verdict:
+    """Whether dynamics runs without collapse, explosion or drift of the energy.
+
+    Arguments: model; atoms (ase.Atoms or a frame); temperature (K) of the Langevin bath in NVT; in NVE velocities of twice that are given,
+    because half goes into the positions; ps (picoseconds); ensemble; timestep (fs); seed of velocities and bath; drift, largest change of
+    the NVE energy (meV/atom in 10 ps, in proportion for longer runs).
+    Returns: a Verdict; its reason names what happened and when. Errors: DataError for an unknown ensemble.
+    """
+    from ase.md.langevin import Langevin
+    from ase.md.velocitydistribution import Stationary, thermalize_momenta
+    from ase.md.verlet import VelocityVerlet
+
+    from composer.calculator import Calculator
+
+    if ensemble not in ("nve", "nvt"):
+        raise DataError(f"Dynamics in {ensemble!r} was asked for", "Known are nve and nvt", "Write ensemble='nve'")
+    system: Atoms = atoms.copy() if isinstance(atoms, Atoms) else atoms.atoms()
+    random = np.random.default_rng(seed)
+    system.calc = Calculator(model)
+    thermalize_momenta(system, 2 * temperature if ensemble == "nve" else temperature, rng=random)
+    if len(system) > 1:
+        Stationary(system)
+    step = timestep * units.fs
+    bath = {"temperature_K": temperature, "friction": 0.01 / units.fs, "rng": random, "fixcm": False}
+    run = VelocityVerlet(system, step) if ensemble == "nve" else Langevin(system, step, **bath)
+    return _follow(system, run, ensemble, temperature, round(1000 * ps / timestep), timestep, drift)
+
+
+def _follow(system: Atoms, run: Any, ensemble: str, temperature: float, steps: int, timestep: float, drift: float) -> Verdict:
+    import warnings
+
+    from composer.calculator import ExtrapolationWarning
+
+    start: float | None = None
+    every = max(1, min(50, steps))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", ExtrapolationWarning)
+        for done in range(0, steps + 1, every):
+            when = f"after {done * timestep / 1000:.2f} ps"
+            try:
+                verdict = _steady(system, temperature if ensemble == "nvt" else np.inf, when)
+                if not verdict:
+                    return verdict
+                total = 1000 * system.get_total_energy() / len(system)  # meV/atom
+                start = total if start is None else start
+                allowed = drift * max(1.0, steps * timestep / 10_000)
+                if ensemble == "nve" and not abs(total - start) < allowed:
+                    return Verdict(False, f"the energy drifted by {total - start:.1f} meV/atom {when}")
+                if done < steps:
+                    run.run(min(every, steps - done))
+            except DataError as error:
+                return Verdict(False, f"positions could not be followed {when}: {error.found or error}")
+    return Verdict(True)
+
+
+def _steady(system: Atoms, temperature: float, when: str) -> Verdict:
+    """Finite, no hotter than a bath of `temperature` allows, and without two atoms in one place."""
+    if not np.isfinite(system.positions).all() or not np.isfinite(system.get_forces()).all():
+        return Verdict(False, f"positions or forces became infinite {when}")
+    if not system.get_temperature() < TOO_HOT * temperature + 200.0:
+        return Verdict(False, f"the temperature rose to {system.get_temperature():.0f} K {when}")
+    close = _closest(system)
+    return Verdict(True) if close is None else Verdict(False, f"{close} {when}")
+
+
+def _closest(system: Atoms) -> str | None:
+    """What to say of two atoms that have collapsed onto each other, or None."""
+    from ase.neighborlist import neighbor_list
+
+    kinds = sorted(set(system.symbols))
+    limits = {(a, b): COLLAPSED * _scale(a, b) for a in kinds for b in kinds}
+    i, j, d = neighbor_list("ijd", system, limits)
+    if not len(d):
+        return None
+    worst = int(np.argmin(d))
+    return f"{system.symbols[i[worst]]} and {system.symbols[j[worst]]} came as close as {d[worst]:.2f} Å"

@@ -1,0 +1,292 @@
+"""The verb `fit`: from a model and data to a fitted model, with errors that were held out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis import Factor, group_by, solve, weigh
+from composer.data import Data
+from composer.errors import AlgebraError, DataError
+from composer.evaluate import evaluate, merge
+from composer.fit import first_order
+from composer.fit.gauges import gauges
+from composer.fit.levenberg import Step, minimise
+from composer.fit.linear import Structure, structure
+from composer.fit.path import choose
+from composer.fit.prior import prior
+from composer.fit.references import referenced
+from composer.fit.result import Fitted
+from composer.fit.rows import Problem
+from composer.fit.weights import Weights
+from composer.model import Model
+
+Array = NDArray[np.float64]
+METHODS = ("auto", "linear", "varpro", "lm", "lbfgs", "adam")
+RIDGE = 1e-8  # strength of the prior before folds have chosen one
+LARGE = 2000  # numbers beyond which Jacobians are not formed
+REFIT = 12  # evaluations of a nonlinear refit without a fold: it starts at the minimum of all frames
+
+
+def fit(
+    model: Model,
+    train: Data,
+    weights: Weights | None = None,
+    method: str = "auto",
+    seed: int = 0,
+    references: str | Mapping[str, float] = "fit",
+    folds: int = 5,
+    ridge: float | None = None,
+    stress_offset: bool = True,
+    quiet: bool = False,
+    restarts: int = 0,
+) -> Fitted:
+    """Fit the free numbers of a model to energies, forces and stress.
+
+    Minimises sum ((y - y_ref)/s)^2 + ridge |L theta|^2 over E/N, F and V sigma/N with targets s and a roughness prior L.
+    Arguments: model, whose numbers are the start; train; weights, targets (None: those that minimise ln RMSE_E + ln RMSE_F over grouped
+    folds); method "auto", "linear", "varpro" (variable projection), "lm", "lbfgs" or "adam"; seed of folds, restarts and Adam; references
+    "fit" (E0 is fitted), "isolated" (from frames of one atom) or {symbol: eV}; folds, number of groups of frames held out in turn (0 for
+    none); ridge, strength of the prior (None: chosen by folds); stress_offset, whether the data's stress has an error proportional to
+    N/V that one number takes up; quiet; restarts from seeded random starts for nonlinear numbers.
+    Returns: Fitted, the same for the same seed. Errors: DataError for data or settings that cannot be fitted.
+    """
+    if method not in METHODS:
+        raise DataError(f"A fit by {method!r} was asked for", f"Known are {', '.join(METHODS)}", "Use one of these")
+    if not isinstance(train, Data):
+        train = Data(train, model.species)
+    return _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, _reporter(quiet), restarts).run()
+
+
+@dataclass
+class _Fit:
+    """The settings of a fit and its stages."""
+
+    model: Model
+    train: Data
+    weights: Weights | None
+    method: str
+    seed: int
+    references: str | Mapping[str, float]
+    folds: int
+    ridge: float | None
+    offset: bool
+    report: Callable[[str, Step | None], None]
+    restarts: int
+
+    def run(self) -> Fitted:
+        problem = self.problem()
+        self.report(f"fit: {problem.size} unknowns, {len(self.train)} frames, {self.chosen_method}", None)
+        if self.chosen_method in ("lbfgs", "adam"):
+            u, history = self.first_order(problem)
+            return self.finish(problem, u, history, 0.0, None)
+        u, history = problem.start(), []
+        if not self.linear.all():
+            u, history = self.best_start(problem)
+        factors = problem.factors(u, self.label)
+        strength = RIDGE if self.ridge is None else self.ridge
+        if self.split and (self.ridge is None or self.weights is None):
+            choice = choose(self.by_fold(factors), self.prior_at(problem, u), self.weights, self.ridge, self.gauge(problem, u))
+            strength = choice.strength
+            problem = replace_weights(problem, choice.weights)
+            self.report(f"fit: prior strength {strength:.1e}, {choice.weights}", None)
+        penal = weigh(self.prior_at(problem, u, around=False)(problem.joined(factors)), np.sqrt(strength))
+        if self.linear.all():
+            step = solve(problem.joined(factors), prior=_around(penal, u)).theta
+            history = [Step(0, float(problem.joined(factors).chi2(step)), 0.0, True)]
+            return self.finish(problem, u + step, history, strength, penal, {k: _moved(f, step) for k, f in factors.items()})
+        point, more = minimise(problem, u, penal, self.linear, self.gauge_of(problem), report=self.note)
+        return self.finish(problem, point.u, history + more, strength, penal)
+
+    # ---- stages
+
+    def problem(self) -> Problem:
+        model, active = referenced(self.model, self.train, self.references)
+        weights = self.weights or Weights()
+        offset = self.offset and weights.stress is not None and any(f.stress is not None for f in self.train)
+        return Problem(model, self.train.frames, weights, offset, active)
+
+    @cached_property
+    def structure(self) -> Structure:
+        return structure(self.model)
+
+    @cached_property
+    def linear(self) -> NDArray[np.bool_]:
+        """Unknowns that enter linearly and are solved exactly [K]."""
+        problem = self.problem()
+        keys = [k for e in self.model.entries for k in [e.key] * self.model.layout.slots[e.key].size]
+        inside = np.array([k in self.structure.linear for k in keys])[self.model.free.numpy()]
+        found = problem.columns(inside)
+        if problem.offset:
+            found[-1] = True
+        if self.method == "linear" and not found.all():
+            names = [n for n, a in zip(self.model.parameter_names, inside & problem.active, strict=True) if not a]
+            raise AlgebraError(
+                f"A linear fit of {self.model.expression} was asked for",
+                f"{len(names)} of its numbers do not enter linearly, {names[0]} first",
+                'Write method="varpro", or freeze them',
+            )
+        return found if self.method != "lm" or found.all() else np.zeros(len(found), dtype=bool)
+
+    @cached_property
+    def chosen_method(self) -> str:
+        if self.method in ("lbfgs", "adam"):
+            return self.method
+        if self.method == "auto" and self.model.size > LARGE:
+            return "lbfgs"
+        return "linear" if self.linear.all() else "varpro" if self.linear.any() and self.method != "lm" else "lm"
+
+    @cached_property
+    def split(self) -> list[NDArray[np.intp]]:
+        """Places of the frames of each fold; none where there are too few groups."""
+        count = min(self.folds, len(set(self.train.groups.tolist()))) if self.folds else 0
+        return [test for _, test in self.train.folds(count, by="group", seed=self.seed)] if count >= 2 else []
+
+    def label(self, place: int) -> tuple[int, str]:
+        return int(self.fold_of[place]), self.train[place].config_type
+
+    @cached_property
+    def fold_of(self) -> NDArray[np.intp]:
+        found = np.zeros(len(self.train), dtype=int)
+        for number, test in enumerate(self.split):
+            found[test] = number
+        return found
+
+    def by_fold(self, factors: dict[tuple[str, Any], Factor]) -> dict[tuple[str, Any], Factor]:
+        return group_by(factors, lambda key: (key[0], key[1][0]))  # type: ignore[return-value]
+
+    def prior_at(self, problem: Problem, u: Array, around: bool = True) -> Callable[[Factor], Factor]:
+        """The penalty of strength one for a factor at u; `around` u, its unknown is a step."""
+        start = self.problem().start()
+
+        def penal(factor: Factor) -> Factor:
+            found = prior(problem, self.structure, factor.norms, start)
+            return _around(found, u) if around else found
+
+        return penal
+
+    def gauge(self, problem: Problem, u: Array) -> Array:
+        """Gauge directions of the unknowns at u [K, g]."""
+        directions = gauges(problem.at(u))[problem.active]
+        slope = problem.coordinates.slope(problem.coordinates.coordinate(problem.theta(u)))[problem.active]
+        return np.concatenate([directions / slope[:, None], np.zeros((int(problem.offset), directions.shape[1]))])
+
+    def gauge_of(self, problem: Problem) -> Callable[[Array], Array]:
+        return lambda u: self.gauge(problem, u)
+
+    def best_start(self, problem: Problem) -> tuple[Array, list[Step]]:
+        """The best of the fits from the model's own numbers and from random ones, at the first guess of weights and strength."""
+        start, random = problem.start(), np.random.default_rng(self.seed)
+        found, history = [], []
+        for trial in range(1 + self.restarts):
+            shift = np.where(self.linear | (trial == 0), 0.0, random.normal(scale=0.3, size=len(start)) * np.maximum(np.abs(start), 0.3))
+            u = start + shift
+            strength = RIDGE if self.ridge is None else self.ridge
+            penal = weigh(self.prior_at(problem, u, around=False)(problem.factor(u)), np.sqrt(strength))
+            point, steps = minimise(problem, u, penal, self.linear, self.gauge_of(problem), 1e-6, report=self.note)
+            found.append(point)
+            history += steps
+        return min(found, key=lambda point: point.cost).u, history
+
+    def first_order(self, problem: Problem) -> tuple[Array, list[Step]]:
+        if self.chosen_method == "lbfgs":
+            return first_order.lbfgs(problem, problem.start(), report=self.note)
+        return first_order.adam(problem, problem.start(), self.seed, report=self.note)
+
+    # ---- the end
+
+    def finish(
+        self,
+        problem: Problem,
+        u: Array,
+        history: list[Step],
+        strength: float,
+        penal: Factor | None,
+        factors: dict[tuple[str, Any], Factor] | None = None,
+    ) -> Fitted:
+        model, offset = problem.at(u), self.offset_of(problem, u)
+        if factors is None and penal is not None:
+            factors = problem.factors(u, self.label)
+        train = evaluate(model, self.train, offset)
+        cv = None if penal is None or factors is None or not self.split else self.held_out(problem, u, penal, factors)
+        shares = _shares(problem, factors) if factors else {}
+        self.report("", None)
+        return Fitted(model, train, cv, history, problem.weights, strength, offset, shares, self.chosen_method)
+
+    def held_out(self, problem: Problem, u: Array, penal: Factor, factors: dict[tuple[str, Any], Factor]) -> Any:
+        """Errors of each fold by the fit to the others: exact for linear models, refitted from the minimum of all frames otherwise."""
+        folds, parts = self.by_fold(factors), []
+        for number, test in enumerate(self.split):
+            if self.linear.all():
+                rest = problem.joined({key: f for key, f in folds.items() if key[1] != number})
+                found = u + solve(rest, prior=_around(penal, u)).theta
+            else:
+                others = problem.among(np.setdiff1d(np.arange(len(self.train)), test).tolist())
+                found = minimise(others, u, penal, self.linear, self.gauge_of(problem), 1e-4, REFIT)[0].u
+            parts.append((test, evaluate(problem.at(found), self.train[test], self.offset_of(problem, found))))
+        return merge(self.train.frames, parts)
+
+    def offset_of(self, problem: Problem, u: Array) -> float:
+        return float(u[-1]) if problem.offset else 0.0
+
+    def note(self, step: Step) -> None:
+        self.report("", step)
+
+
+def replace_weights(problem: Problem, weights: Weights) -> Problem:
+    """The same problem, prepared neighbours included, under other weights of the same shape."""
+    return replace(problem, weights=weights).sharing(problem)
+
+
+def _around(prior: Factor, u: Array) -> Factor:
+    """The penalty as seen by a step from u."""
+    return replace(prior, rhs=prior.rhs - prior.triangle @ u)
+
+
+def _moved(factor: Factor, step: Array) -> Factor:
+    return replace(factor, rhs=factor.rhs - factor.triangle @ step)
+
+
+def _shares(problem: Problem, factors: dict[tuple[str, Any], Factor]) -> dict[tuple[str, str], float]:
+    """Share of chi^2 by observable and config_type; factors are at the minimum, so chi^2 is that of a step of zero."""
+    scales, found = problem.weights.scales, {}
+    for (observable, (_, kind)), factor in factors.items():
+        value = float(factor.chi2(np.zeros(factor.parameters))) / scales[observable] ** 2
+        found[observable, kind] = found.get((observable, kind), 0.0) + value
+    total = sum(found.values()) or 1.0
+    return {key: value / total for key, value in found.items()}
+
+
+def _reporter(quiet: bool) -> Callable[[str, Step | None], None]:
+    """Print texts; steps go to a progress bar on a terminal and to lines elsewhere."""
+    if quiet:
+        return lambda text, step: None
+    if not sys.stderr.isatty():
+
+        def log(text: str, step: Step | None) -> None:
+            if step is not None and step.number % 10 == 0:
+                print(f"  step {step.number:3d}  cost {step.cost:.6g}", flush=True)
+            elif text:
+                print(text, flush=True)
+
+        return log
+    from tqdm import tqdm
+
+    bar = tqdm(total=0, bar_format="{desc}", leave=False)
+
+    def show(text: str, step: Step | None) -> None:
+        if step is not None:
+            bar.set_description_str(f"step {step.number}, cost {step.cost:.6g}, damping {step.damping:.0e}")
+        elif text:
+            bar.write(text)
+        else:
+            bar.close()
+
+    return show
+

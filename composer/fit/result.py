@@ -1,0 +1,50 @@
+"""What a fit gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from composer.evaluate import Errors
+from composer.fit.levenberg import Step
+from composer.fit.weights import Weights
+from composer.model import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted model and how well it does; printable.
+
+    Arguments: model; train, errors on what was fitted; cv, errors on frames held out by group (None where there were no folds); history of
+    the cost; weights used; ridge, strength of the prior relative to the data's information; stress_offset (eV/atom) of the data's stress,
+    which is no part of the model; chi2_shares, share of chi^2 by (observable, config_type); method.
+    """
+
+    model: Model
+    train: Errors
+    cv: Errors | None
+    history: list[Step]
+    weights: Weights
+    ridge: float
+    stress_offset: float
+    chi2_shares: dict[tuple[str, str], float]
+    method: str
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.model}",
+            f"fitted by {self.method}, {len(self.history)} evaluations; prior strength {self.ridge:.1e}",
+            f"weights: {self.weights}",
+        ]
+        if self.stress_offset:
+            lines.append(f"stress offset of the data {self.stress_offset:+.4f} eV/atom x N/V (taken into account, not in the model)")
+        lines += ["share of chi^2: " + ", ".join(f"{o} {share:.0%}" for o, share in self._by_observable().items())]
+        largest = sorted(self.chi2_shares.items(), key=lambda item: -item[1])[:5]
+        lines += ["  most from " + ", ".join(f"{kind} {o} {share:.0%}" for (o, kind), share in largest)]
+        lines += ["train", str(self.train)]
+        return "\n".join(lines + (["held out by group", str(self.cv)] if self.cv is not None else []))
+
+    __repr__ = __str__
+
+    def _by_observable(self) -> dict[str, float]:
+        observables = dict.fromkeys(o for o, _ in self.chi2_shares)
+        return {o: sum(share for (name, _), share in self.chi2_shares.items() if name == o) for o in observables}
