@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from benchmarks import models, peers_lammps, peers_torch, systems
+from benchmarks import models, peers_lammps, peers_torch, resources, systems
 from benchmarks.timing import Row, Timer, cpu, interleave, wall
 
 SKIN = 1.0  # Å, on both sides
@@ -89,6 +89,7 @@ def rows(only: str = "", repeats: int = 9) -> Iterator[Row]:
     for case in TRAINING:
         if only.lower() in case.name.lower():
             yield training_row(case, repeats)
+    yield from resources.rows(only, repeats)
 
 
 def force_row(case: ForceCase, repeats: int) -> Row:
@@ -135,7 +136,7 @@ def model_gradient(model: Any, atoms: Atoms, targets: tuple[torch.Tensor, torch.
         loss = peers_torch.loss(result.energy.sum(), result.forces, *targets)
         return torch.autograd.grad(loss, list(values.values()), allow_unused=True)
 
-    return wall(gradient)
+    return wall(gradient, 5)
 
 
 def _row(name: str, seconds: Mapping[str, float], bar: float, note: str) -> Row:

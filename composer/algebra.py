@@ -275,6 +275,7 @@ class Sum(Expression):
         """The canonical sum: nested sums flattened, equal parts collected, zeros gone; a lone part is that part."""
         collected: dict[Expression, float] = {}
         for factor, part in parts:
+            factor, part = _take_number(factor, part)  # c*(a + b) among other parts is flattened too
             inner = [(factor * f, p) for f, p in part.parts] if isinstance(part, Sum) else [(factor, part)]
             for f, p in inner:
                 f, p = _take_number(f, p)

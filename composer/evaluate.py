@@ -127,12 +127,13 @@ def evaluate(model: Model, data: Data | Sequence[Any], stress_offset: float = 0.
     found: dict[str, list[tuple[int, Array, Array]]] = {o: [] for o in UNITS}
     for places in chunks(frames):
         result = model([frames[p] for p in places])
-        for observable, *numbers in _compare([frames[p] for p in places], result, stress_offset):
-            place, reference, predicted = numbers
+        for observable, place, reference, predicted in _compare([frames[p] for p in places], result, stress_offset):
             found[observable].append((places[place], reference, predicted))
     if not any(found.values()):
         raise DataError(
-            "The errors of a model were asked for", f"None of the {len(frames)} frames has an energy, forces or stress", "Give labelled data"
+            "The errors of a model were asked for",
+            f"None of the {len(frames)} frames has an energy, forces or stress",
+            "Give labelled data",
         )
     return _errors(frames, found)
 

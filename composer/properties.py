@@ -16,6 +16,7 @@ from composer.units import GPA
 
 QUIET_FORCE = 0.02  # eV/Å: below it a reference structure counts as a crystal at rest
 LARGEST = 16  # atoms of a cell
+SHAPE = 0.08  # relative change of lengths at equal volume
 DRAWS = 24  # models drawn from the covariance of the parameters
 NAMES = ("energy", "volume", "a", "b", "c", "B", "C11", "C12", "C44")
 UNITS = ("eV/atom", "Å^3/atom", "Å", "Å", "Å", "GPa", "GPa", "GPa", "GPa")
@@ -34,6 +35,14 @@ class Phase:
     reference_volume: float | None = None  # Å^3/atom of the lowest frame of the data
 
     stable: bool = True  # whether every strain costs energy
+    kept: bool = True  # whether the crystal has kept its shape and not turned into another one
+
+    @property
+    def note(self) -> str:
+        """What is to be said beside the name."""
+        return (
+            " (not at rest)" if not self.converged else " (turned into another)" if not self.kept else "" if self.stable else " (unstable)"
+        )
 
     def beside(self) -> list[str]:
         """The energy above the lowest phase of the data (meV/atom) and the volume there (Å^3/atom) as texts."""
@@ -64,7 +73,7 @@ class Properties:
         """One dictionary for each phase, ready for JSON or a table."""
         return [
             {"phase": p.name, "converged": p.converged, "above": p.above, "reference_above": p.reference_above}
-            | {"reference_volume": p.reference_volume, "stable": p.stable, "values": p.values, "deviations": p.deviations}
+            | {"reference_volume": p.reference_volume, "stable": p.stable, "kept": p.kept, "values": p.values, "deviations": p.deviations}
             for p in self.phases
         ]
 
@@ -73,8 +82,7 @@ class Properties:
         titles = [f"{n} ({UNITS[NAMES.index(n)]})" for n in shown]
         rows = [["phase", *titles, "above lowest (meV/atom)", "in the data", "V in the data"]]
         for p in self.phases:
-            note = " (not at rest)" if not p.converged else "" if p.stable else " (unstable under strain)"
-            rows.append([p.name + note, *(p.value(n) for n in shown), f"{1000 * p.above:.0f}", *p.beside()])
+            rows.append([p.name + p.note, *(p.value(n) for n in shown), f"{1000 * p.above:.0f}", *p.beside()])
         widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
         return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(r, widths)).rstrip() for r in rows)
 
@@ -98,7 +106,7 @@ def properties(model: Any, structures: Iterable[Any], covariance_root: Any = Non
     draws = [] if root is None else _draws(model, np.asarray(root, dtype=np.float64), seed)
     ordered = sorted(crystals.items(), key=lambda item: _per_atom(item[1]))
     phases = _distinct(_phase(name, frame, model, draws) for name, frame in ordered)
-    lowest = min((p.values["energy"] for p in phases if p.converged), default=0.0)
+    lowest = min((p.values["energy"] for p in phases if p.converged and p.kept), default=0.0)
     data = {n: f.energy / len(f) for n, f in crystals.items() if f.energy is not None}
     phases = [_compared(p, crystals[p.name], lowest, min(data.values(), default=0.0)) for p in phases]
     return Properties(tuple(sorted(phases, key=lambda p: p.values["energy"])))
@@ -155,7 +163,13 @@ def _phase(name: str, frame: Frame, model: Any, draws: Sequence[Any]) -> Phase:
     spread = [s for s in spread if s.keys() == values.keys()]  # a draw in which the phase has lost its symmetry says nothing
     enough = len(spread) > len(draws) // 2
     deviations = {n: float(np.sqrt(np.mean([(s[n] - v) ** 2 for s in spread]))) for n, v in values.items()} if enough else {}
-    return Phase(name, values, deviations, crystal.converged, stable=crystal.stable)
+    return Phase(name, values, deviations, crystal.converged, stable=crystal.stable, kept=_kept(frame, crystal))
+
+
+def _kept(frame: Frame, crystal: Crystal) -> bool:
+    """Whether the shape of the cell (lengths at equal volume) has changed by less than SHAPE."""
+    stretch = np.linalg.svd(np.linalg.solve(frame.cell, crystal.cell), compute_uv=False)
+    return bool(np.abs(np.log(stretch) - np.log(stretch).mean()).max() < SHAPE)
 
 
 def _values(crystal: Crystal, like: Crystal | None = None) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Fisher information of a model on data: what the data determine, what each term is worth, what to compute next."""
 
 from composer.fisher.bars import ErrorBars
-from composer.fisher.report import FisherReport, TermReport, fisher
+from composer.fisher.report import FisherReport, fisher
 from composer.fisher.suggestion import Suggestion, suggest
+from composer.fisher.worth import TermReport
 
 __all__ = ["ErrorBars", "FisherReport", "Suggestion", "TermReport", "fisher", "suggest"]

@@ -35,8 +35,8 @@ class ErrorBars:
     def __str__(self) -> str:
         found = ", ".join(f"{o} {c:.0%} (scale {self.scale[o]:.2f})" for o, c in self.coverage.items())
         return (
-            f"Error bars of {len(self.energy)} structures: energy {np.median(self.energy):.3g} eV, forces {np.median(self.forces):.3g} eV/Å "
-            f"(medians). One deviation is to cover {self.level:.0%}; on held-out groups it covers {found}."
+            f"Error bars of {len(self.energy)} structures (medians): energy {np.median(self.energy):.3g} eV, "
+            f"forces {np.median(self.forces):.3g} eV/Å. One deviation is to cover {self.level:.0%}; on held-out groups it covers {found}."
         )
 
     __repr__ = __str__

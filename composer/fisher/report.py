@@ -15,10 +15,10 @@ import analysis
 from analysis import Factor, Solution, Spectrum
 from composer.data import Data
 from composer.errors import DataError
-from composer.fisher import words
+from composer.fisher import words, worth
 from composer.fisher.bars import ErrorBars, error_bars
+from composer.fisher.worth import TermReport
 from composer.fit.gauges import gauges
-from composer.fit.linear import structure
 from composer.fit.rows import Problem
 from composer.fit.weights import Weights
 from composer.model import Model
@@ -29,25 +29,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 CLUSTERS = 300  # groups of configurations kept apart; more are gathered, whole
 RIDGE = 1e-12  # relative to l_1: it holds what the data leave free, and changes nothing else
-
-
-@dataclass(frozen=True)
-class TermReport:
-    """One term: its numbers, effective numbers, share of the trace, share in the stiffest and sloppiest modes, price and nearest other term.
-
-    price is the rise of chi2 (in units of the residual variance) when its amplitudes are set to zero and the rest is refitted, None for
-    a term without amplitudes; angle (degrees) is the smallest between its columns and those of `nearest`: below 1 the two are redundant.
-    """
-
-    name: str
-    parameters: int
-    effective: float
-    trace: float
-    stiff: float
-    sloppy: float
-    price: float | None
-    nearest: str
-    angle: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,22 +63,27 @@ class FisherReport:
             found.setdefault(key[1], {})[key] = factor
         return [self.problem.joined(parts) for _, parts in sorted(found.items())]
 
+    @cached_property
+    def physical(self) -> Factor:
+        """The factor in the model's own unknowns [P], the stress offset eliminated."""
+        return self._physical(self.factor)
+
     @property
     def information(self) -> Array:
         """I = J^T W J [P, P] by the free numbers themselves, the stress offset eliminated; in units of the stated noise."""
-        slope = self._slope
-        return self._physical(self.factor).rescale(1.0 / slope).information
+        slope = self.slope
+        return self.physical.rescale(1.0 / slope).information
 
     @cached_property
     def spectrum(self) -> Spectrum:
         """Spectrum of the unit-free information without gauge directions."""
-        return analysis.fisher_spectrum(self._physical(self.factor), self._model_gauge)
+        return analysis.fisher_spectrum(self.physical, self.model_gauge)
 
     @cached_property
     def spectra(self) -> dict[str, Spectrum]:
         """The same of all rows together and of each observable alone."""
         parts = {o: {k: f for k, f in self.factors.items() if k[0] == o} for o in self.problem.observables}
-        alone = {o: analysis.fisher_spectrum(self._physical(self.problem.joined(p)), self._model_gauge) for o, p in parts.items() if p}
+        alone = {o: analysis.fisher_spectrum(self._physical(self.problem.joined(p)), self.model_gauge) for o, p in parts.items() if p}
         return {"all": self.spectrum, **(alone if len(alone) > 1 else {})}
 
     @property
@@ -130,40 +116,25 @@ class FisherReport:
     @cached_property
     def blocks(self) -> dict[str, list[int]]:
         """Columns of every term, by its label; E0 by itself."""
-        return _blocks(self.model, lambda entry: True)
+        return worth.blocks(self.model)
 
     @cached_property
     def terms(self) -> list[TermReport]:
         """What each term does for the fit."""
-        factor, blocks = self._physical(self.factor), self.blocks
-        solution = analysis.solve(factor, RIDGE, gauge=self._model_gauge)
-        effective = analysis.term_dof(factor, solution, blocks)
-        modes = self.spectrum.participation(blocks)
-        angles, names = self.angles, list(blocks)
-        prices = self.prices
-        seen = factor.norms > 0
-        out = []
-        for n, (name, columns) in enumerate(blocks.items()):
-            others = np.where(np.arange(len(names)) == n, np.inf, angles[n])
-            nearest = int(np.argmin(others)) if len(names) > 1 else n
-            share = float(np.count_nonzero(seen[columns]) / max(np.count_nonzero(seen), 1))  # of the unit-free trace
-            angle = float(angles[n, nearest]) if nearest != n else 90.0
-            stiff, sloppy = modes[name]
-            out.append(TermReport(name, len(columns), effective[name], share, stiff, sloppy, prices.get(name), names[nearest], angle))
-        return out
+        return worth.terms(self)
 
     @cached_property
     def angles(self) -> Array:
-        """Smallest principal angle between every two terms, in degrees [T, T]."""
-        return analysis.term_angles(self._physical(self.factor), self.blocks)
+        """Smallest principal angle between every two terms, in degrees [T, T]; what factors of a product share by gauge is left out."""
+        return worth.angles(self.physical, self.model_gauge, list(self.blocks.values()))
 
     @cached_property
     def prices(self) -> dict[str, float]:
-        """Wald price of removing each term: the rise of chi2 with the rest refitted, in units of the residual variance."""
-        polynomial = structure(self.model).polynomial
-        blocks = {n: c for n, c in _blocks(self.model, lambda e: e.key in polynomial).items() if n != "E0"}
-        factor = self._physical(self.factor).rescale(1.0 / self._slope)
-        found = analysis.wald_prices(factor, self.model.theta.numpy(), blocks)
+        """Wald price of removing each term: the rise of chi2 with the rest refitted, in units of the residual variance.
+
+        What a term multiplies goes with it: its numbers are no part of the rest.
+        """
+        found = worth.prices(self.model, self.physical.rescale(1.0 / self.slope))
         return {name: price / float(self.solution.variance) for name, price in found.items()}
 
     # ---- statistics
@@ -176,7 +147,7 @@ class FisherReport:
     @cached_property
     def covariance_root(self) -> Array:
         """Root C [P, n] of the clustered sandwich covariance C C^T of the free numbers: right for models that are not the truth."""
-        return self._slope[:, None] * analysis.sandwich_root(self.solution, self.groups)[: self.model.size]
+        return self.slope[:, None] * analysis.sandwich_root(self.solution, self.groups)[: self.model.size]
 
     @property
     def covariance(self) -> Array:
@@ -212,7 +183,7 @@ class FisherReport:
     def plot(self) -> Figure:
         """Eigenvalues of all rows and of each observable alone; error bars by bootstrap over configurations."""
         groups = [self._physical(g) for g in self.groups]
-        spread = analysis.bootstrap(groups, self._model_gauge, draws=50).std(axis=0)
+        spread = analysis.bootstrap(groups, self.model_gauge, draws=50).std(axis=0)
         return analysis.plot_spectrum(self.spectra, {"all": spread})
 
     def plot_terms(self) -> Figure:
@@ -222,13 +193,14 @@ class FisherReport:
     # ---- inside
 
     @property
-    def _slope(self) -> Array:
+    def slope(self) -> Array:
         """dtheta/du of the free numbers [P]."""
         theta = self.problem.coordinates.coordinate(self.model.theta.numpy())
         return self.problem.coordinates.slope(theta)
 
     @property
-    def _model_gauge(self) -> Array:
+    def model_gauge(self) -> Array:
+        """Gauge directions of the model's own numbers [P, g]."""
         return self.gauge[: self.model.size]
 
     def _physical(self, factor: Factor) -> Factor:
@@ -284,16 +256,4 @@ def noise(factors: dict[tuple[str, Any], Factor], problem: Problem) -> Weights:
         found[observable] = max(float(np.sqrt(mean)), 1e-6)  # an exact model still has a finite noise
     if not found:
         raise DataError("The Fisher information of data was asked for", "No frame has an observable", "Give labelled data")
-    return Weights(**{o: found.get(o) for o in ("energy", "forces", "stress")})
-
-
-def _blocks(model: Model, wanted: Any) -> dict[str, list[int]]:
-    """Columns of the free numbers by the label of their term, for entries that are wanted."""
-    labels = model.expression.labels()
-    number = np.cumsum(model.free.numpy()) - 1
-    found: dict[str, list[int]] = {}
-    for entry in model.entries:
-        slot = model.layout.slots[entry.key]
-        if entry.free and slot.size and wanted(entry):
-            found.setdefault(labels.get(entry.term, entry.name), []).extend(number[slot.offset : slot.offset + slot.size].tolist())
-    return found
+    return Weights(found.get("energy"), found.get("forces"), found.get("stress"))

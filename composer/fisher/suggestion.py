@@ -48,7 +48,9 @@ def suggest(
     """
     frames = [_labelled(s, n) for n, s in enumerate(pool)]
     if not frames or picks < 1:
-        raise DataError(f"{picks} structures of a pool of {len(frames)} were asked for", "There is nothing to choose", "Give a pool and picks=5")
+        raise DataError(
+            f"{picks} structures of a pool of {len(frames)} were asked for", "There is nothing to choose", "Give a pool and picks=5"
+        )
     report = fisher(model, train, weights)
     problem = Problem(model, frames, report.weights, report.problem.offset)
     scales = {o: 1.0 / s for o, s in report.weights.scales.items()}

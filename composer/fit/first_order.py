@@ -61,9 +61,7 @@ def _cotangents(problem: Problem, places: list[int], batch: Batch, result: objec
     return total, torch.from_numpy(seed), torch.from_numpy(np.ascontiguousarray(moves)), shift
 
 
-def lbfgs(
-    problem: Problem, start: Array, limit: int = 500, report: Callable[[Step], None] = lambda step: None
-) -> tuple[Array, list[Step]]:
+def lbfgs(problem: Problem, start: Array, limit: int = 500, report: Callable[[Step], None] = lambda step: None) -> tuple[Array, list[Step]]:
     """Minimise chi2 by L-BFGS (scipy) in coordinates scaled by the size of their gradients at first; returns u and the steps."""
     from scipy.optimize import minimize
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import Factor, group_by, solve, weigh
+from composer.calculator import shortest_distances
 from composer.data import Data
 from composer.errors import AlgebraError, DataError
 from composer.evaluate import evaluate, merge
@@ -211,6 +212,7 @@ class _Fit:
         factors: dict[tuple[str, Any], Factor] | None = None,
     ) -> Fitted:
         model, offset = problem.at(u), self.offset_of(problem, u)
+        model.domain = self.domain(problem)
         if factors is None and penal is not None:
             factors = problem.factors(u, self.label)
         train = evaluate(model, self.train, offset)
@@ -231,6 +233,14 @@ class _Fit:
                 found = minimise(others, u, penal, self.linear, self.gauge_of(problem), 1e-4, REFIT)[0].u
             parts.append((test, evaluate(problem.at(found), self.train[test], self.offset_of(problem, found))))
         return merge(self.train.frames, parts)
+
+    def domain(self, problem: Problem) -> dict[str, float]:
+        """The shortest distance of every pair of species in the data (Å)."""
+        found: dict[str, float] = {}
+        for _, batch in problem.batches():
+            for pair, least in shortest_distances(batch, self.model.species).items():
+                found[pair] = min(least, found.get(pair, least))
+        return found
 
     def offset_of(self, problem: Problem, u: Array) -> float:
         return float(u[-1]) if problem.offset else 0.0
@@ -289,4 +299,3 @@ def _reporter(quiet: bool) -> Callable[[str, Step | None], None]:
             bar.close()
 
     return show
-

@@ -25,14 +25,14 @@ SLACK = 0.02  # of the score, given away for a tighter stress
 def path(factor: Factor, prior: Factor, strengths: Array, gauge: Array | None = None) -> Array:
     """Minima u [strengths, K] of |J u - b|^2 + strength |L (u - goal)|^2, by one generalised singular value decomposition.
 
-    With Q T = [R; sqrt(s_0) L] and R T^(-1) = U C V^T every strength is a division: u = T^(-1) V (C^2 + s/s_0 S^2)^(-1) (...), C^2 + S^2 = 1.
+    With Q T = [R; sqrt(s_0) L] and R T^(-1) = U C V^T, every strength is a division by C^2 + s/s_0 S^2, where C^2 + S^2 = 1.
     Source: P. C. Hansen, Rank-Deficient and Discrete Ill-Posed Problems (1998), 2.1.2 and 4.
     """
     frame = coordinates(factor, gauge, prior)
     data, held = frame.reduce(factor.triangle), frame.reduce(prior.triangle)  # [K, K'], [Q, K']
     # unknowns are a step from zero in the complement of the gauge; the goal is seen through its rows alone
     middle = float(np.sqrt(strengths.min() * strengths.max()))
-    triangle = np.linalg.qr(np.concatenate([data, np.sqrt(middle) * held]), mode="r")
+    triangle = np.asarray(np.linalg.qr(np.concatenate([data, np.sqrt(middle) * held]), mode="r"), dtype=np.float64)
     inverse = _inverse(triangle)
     left, cosines, right = np.linalg.svd(data @ inverse, full_matrices=False)
     basis = inverse @ right.T  # [K', K'']
@@ -49,7 +49,7 @@ def _inverse(triangle: Array) -> Array:
     size = np.abs(np.diagonal(triangle))
     if triangle.shape[0] == triangle.shape[1] and size.min(initial=np.inf) > 1e-14 * size.max(initial=0.0):
         return np.asarray(sla.solve_triangular(triangle, np.eye(len(triangle))))
-    return np.linalg.pinv(triangle, rcond=1e-14)
+    return np.asarray(np.linalg.pinv(triangle, rcond=1e-14), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def choose(
     return Choice(chosen if weights is not None else _stated(chosen, errors_), strength_, errors_)
 
 
-def _held_out(folds: Factors, prior: Callable[[Factor], Factor], weights: Weights, strengths: Array, gauge: Array | None
+def _held_out(
+    folds: Factors, prior: Callable[[Factor], Factor], weights: Weights, strengths: Array, gauge: Array | None
 ) -> tuple[dict[str, Array], dict[str, int]]:
     """Held-out root mean square of every observable [strengths], in the shape of the weights, and the number of its rows."""
     scale = {key: 1.0 / weights.scales[key[0]] for key in folds}
@@ -125,13 +126,12 @@ def _sparing(score: Array, slack: float = 2e-3) -> int:
 
 def _ladder(observables: Sequence[str]) -> list[Weights]:
     """Trial weights at a force target of 0.1 eV/Å."""
-    plain = Weights(**{o: (0.1 if o == "forces" else 0.01) if o in observables else None for o in ("energy", "forces", "stress")})
+    there = {o: o in observables for o in ("energy", "forces", "stress")}
+    plain = Weights(0.01 if there["energy"] else None, 0.1 if there["forces"] else None, 0.01 if there["stress"] else None)
     ratios = LADDER if {"energy", "forces"} <= set(observables) else [10.0]
     energies = [0.1 / ratio for ratio in ratios]
     stresses = STRESS if "stress" in observables and len(observables) > 1 else (1.0,)
-    return [
-        replace(plain, energy=e if plain.energy else None, stress=e * s if plain.stress else None) for e in energies for s in stresses
-    ]
+    return [replace(plain, energy=e if plain.energy else None, stress=e * s if plain.stress else None) for e in energies for s in stresses]
 
 
 def _stated(weights: Weights, errors: dict[str, float]) -> Weights:

@@ -39,22 +39,22 @@ class Problem:
     """Least squares of a model on data in unknowns u [K]: coordinates of the fitted numbers, then the stress offset where there is one.
 
     Rows: E/N (eV/atom), F (eV/Å), V sigma/N (eV/atom), 6 components. The offset (eV/atom) adds to the diagonal of V sigma/N: an error of
-    the data's stress that is proportional to N/V. Arguments: model, frames, weights, offset (whether it is fitted), active [P], which of the free
-    numbers are fitted. Missing observables have no rows. Errors: DataError where nothing is left to fit.
+    the data's stress that is proportional to N/V. Arguments: model, frames, weights, offset (whether it is fitted), fitted [P], which of
+    the free numbers are (default all). Missing observables have no rows. Errors: DataError where nothing is left to fit.
     """
 
     model: Model
     frames: Sequence[Frame]
     weights: Weights
     offset: bool = False
-    active: NDArray[np.bool_] | None = None
+    fitted: NDArray[np.bool_] | None = None
+    active: NDArray[np.bool_] = field(init=False)
     coordinates: Coordinates = field(init=False)
     _batches: list[tuple[list[int], Batch]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.coordinates = Coordinates.of(self.model)
-        if self.active is None:
-            self.active = np.ones(self.model.size, dtype=bool)
+        self.active = np.ones(self.model.size, dtype=bool) if self.fitted is None else self.fitted
         present = {o for f in self.frames for o in self.weights.scales if _has(f, o)}
         if not present:
             raise DataError(
@@ -113,7 +113,7 @@ class Problem:
             if observable == "energy":
                 matrix, rhs = derivatives[0][s : s + 1] / n, np.array([(frame.energy or 0.0) - values[0][s]]) / n
             elif observable == "forces":
-                matrix, rhs = derivatives[1][atoms].reshape(3 * n, -1), (frame.forces - values[1][atoms]).ravel()
+                matrix, rhs = derivatives[1][atoms].reshape(3 * n, -1), (np.asarray(frame.forces) - values[1][atoms]).ravel()
             else:
                 matrix = -derivatives[2][s][VOIGT] / n
                 rhs = (_virial(frame) + values[2][s])[VOIGT] / n - (np.repeat([u[-1], 0.0], 3) if self.offset else 0.0)

@@ -74,8 +74,9 @@ class _Sweep:
     def push(self, node: Node, relation: str, adjoint: Node) -> None:
         match node.op:
             case "sum":
-                inner = relation_of(node) if len(neighbors(node.args[0].free | bound_of(node))) == 2 else ""
-                self.flow(node.args[0], inner, adjoint, neighbors(node.free | bound_of(node)))
+                context = neighbors(node.free | bound_of(node))  # the body may lack the neighbour that the relation refers to
+                static = not any(isinstance(i, Neighbor) for i in bound_of(node))
+                self.flow(node.args[0], relation if static else relation_of(node), adjoint, context)
             case "stack":
                 index = parse_index(node.data[0])
                 for n, arg in enumerate(node.args):

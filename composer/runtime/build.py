@@ -42,7 +42,7 @@ def library(
 
     Arguments: source, the text of one translation unit with `extern "C"` functions (no text of a user may stand in it);
     openmp, march, optimize, fast_math, extra, the flags wanted; flags that the compiler refuses are left out, and the environment variable
-    COMPOSER_OPT stands above `optimize`.
+    COMPOSER_OPT stands above `optimize`, COMPOSER_MARCH above `march`.
     Returns: the library; the same object for the same source and flags.
     Errors: BackendError when there is no compiler or it fails.
     """
@@ -142,6 +142,9 @@ def compile_flags(
     level = os.environ.get("COMPOSER_OPT") or optimize
     if not re.fullmatch(r"-O[0-3sg]?", level):
         raise BackendError(f"The optimisation level {level!r} was asked for", "It is not one of -O0 to -O3", "Type export COMPOSER_OPT=-O1")
+    march = os.environ.get("COMPOSER_MARCH") or march
+    if march and not re.fullmatch(r"[a-z0-9_.+-]+", march):
+        raise BackendError(f"Code for the processor {march!r} was asked for", "That is no name of one", "Type export COMPOSER_MARCH=native")
     wanted = [*_ALWAYS, level]
     wanted += [f"-march={march}", "-mprefer-vector-width=512"] if march else []
     wanted += ["-ffast-math"] if fast_math else []

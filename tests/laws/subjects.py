@@ -100,8 +100,8 @@ def build(models: Sequence[Model], kinds: Iterable[str] = KINDS) -> None:
     units: list[list[Kernel]] = []
     for count in sorted({k.layout.species for k in kernels}):
         bins: list[list[Kernel]] = [[] for _ in range(UNITS)]
-        for kernel in sorted((k for k in kernels if k.layout.species == count), key=lambda k: -len(k.text)):
-            min(bins, key=lambda b: sum(len(k.text) for k in b)).append(kernel)
+        for kernel in sorted((k for k in kernels if k.layout.species == count), key=lambda k: -len(k.code.text)):
+            min(bins, key=lambda b: sum(len(k.code.text) for k in b)).append(kernel)
         units += [b for b in bins if b]
     loaded = libraries([unit(kernels, kernels[0].layout.species) for kernels in units], optimize="-O1")
     for kernels, library in zip(units, loaded):

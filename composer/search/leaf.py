@@ -1,0 +1,175 @@
+"""Leaves of expressions with kernels of their own: site values, their derivatives by parameters, and forces under weights of the sites.
+
+Kernels are compiled for leaves and never for the sums and products in which these stand, so that every expression of a vocabulary is
+ranked and (where it is linear in each leaf) fitted without compiling anything new.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from composer.algebra import Expression, Scale, Term
+from composer.errors import AlgebraError
+from composer.fit.linear import structure
+from composer.model import E0, Entry, Model
+from composer.neighbors import Batch, all_positions, fold, virial
+
+Array = NDArray[np.float64]
+
+
+class Observables(NamedTuple):
+    """Energies [S, c], forces [N, 3, c] and virials [S, 3, 3, c] of c site functions."""
+
+    energy: Array
+    forces: Array
+    virial: Array
+
+
+class Leaf:
+    """A term or a function of terms, differentiated on its own.
+
+    Arguments: expression; species; cover, a larger leaf whose columns hold those of this one; places [p], where they stand there.
+    `linear`: the site value is a sum of its p free numbers times functions (or has none at all).
+    """
+
+    def __init__(self, expression: Expression, species: tuple[str, ...], cover: Leaf | None = None, places: NDArray[np.intp] | None = None) -> None:
+        self.expression, self.species, self.cover = expression, species, cover
+        self.model = Model(expression, species)
+        self.entries = [e for e in self.model.entries if e.key != E0 and e.free and self.model.layout.slots[e.key].size]
+        self.places = np.arange(self.size) if places is None else places
+
+    @property
+    def digest(self) -> str:
+        return self.expression.digest
+
+    @property
+    def source(self) -> Leaf:
+        """The leaf whose kernels give the columns."""
+        return self.cover or self
+
+    @cached_property
+    def size(self) -> int:
+        """Number of free parameters p."""
+        return sum(self.model.layout.slots[e.key].size for e in self.entries)
+
+    @cached_property
+    def flat(self) -> NDArray[np.intp]:
+        """Where the free parameters stand in the flat array of the leaf's model [p]."""
+        slots = [self.model.layout.slots[e.key] for e in self.entries]
+        return np.concatenate([np.zeros(0, int), *(np.arange(s.offset, s.offset + s.size) for s in slots)])
+
+    @cached_property
+    def start(self) -> Array:
+        """Declared start values [p]."""
+        return self.model.flat.numpy()[self.flat]
+
+    @cached_property
+    def linear(self) -> bool:
+        if self.plain or not self.size:
+            return True
+        if not isinstance(self.expression, Term) or any(e.positive or e.bounds is not None for e in self.entries):
+            return False
+        known = structure(self.model).linear
+        declared = self.expression.params()
+        held = [e for e in self.model.entries if e.key != E0 and not e.free]
+        fixed = any(declared[_short(e)].amplitude and bool(e.start.any()) for e in held)
+        return not fixed and all(declared[_short(e)].amplitude and e.key in known for e in self.entries)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the leaf is one number and no function of the neighbours."""
+        return isinstance(self.expression, Scale)
+
+    @cached_property
+    def staged(self) -> bool:
+        """Whether scalars of neighbours are read, so that weights of sites do not pass to single parameters."""
+        return len(self.model.program("energies").stages) > 1
+
+    def at(self, theta: Array) -> Tensor:
+        """The flat parameters of the leaf's model with free numbers theta [p]."""
+        flat = self.model.flat.clone()
+        flat[torch.from_numpy(self.flat)] = torch.from_numpy(np.ascontiguousarray(theta))
+        return flat
+
+    def columns(self, batch: Batch, theta: Array) -> Array:
+        """Derivatives of the site values by the free numbers [N, p]."""
+        if self.plain:
+            return np.ones((batch.atoms, 1))
+        if self.cover is not None:
+            return self.cover.columns(batch, self.cover.start)[:, self.places]
+        key = ("columns", self.digest, b"" if self.linear else theta.tobytes())
+        return _cached(batch, key, lambda: self._columns(batch, theta))
+
+    def _columns(self, batch: Batch, theta: Array) -> Array:
+        flat = self.at(theta)
+        if self.staged:
+            return self._columns_by_tangents(batch, flat)
+        each = dataclasses.replace(batch, offsets=torch.arange(batch.atoms + 1))
+        out = torch.zeros(batch.atoms, self.model.layout.size, dtype=torch.float64)
+        one = torch.ones(batch.atoms, dtype=torch.float64)
+        self.model.kernel("parameters")(each, flat, positions=all_positions(batch), inputs={"seed": one}, into=(None, out), by_structure=True)
+        return out.numpy()[:, self.flat]
+
+    def _columns_by_tangents(self, batch: Batch, flat: Tensor) -> Array:
+        still = torch.zeros(batch.sites, 3, dtype=torch.float64)
+        found = []
+        for place in self.flat:
+            unit = torch.zeros_like(flat)
+            unit[place] = 1.0
+            found.append(self.model.kernel("tangent")(batch, flat, tangents=unit, moves=still).site["e_t"][: batch.atoms].numpy())
+        return np.stack(found, axis=1)
+
+    def values(self, batch: Batch, theta: Array) -> Array:
+        """Site values [N]."""
+        if self.plain:
+            return np.full(batch.atoms, theta[0])
+        if self.linear and self.size:
+            return self.columns(batch, theta) @ theta
+        out = _cached(batch, ("values", self.digest, theta.tobytes()), lambda: self.model.kernel("energies")(batch, self.at(theta)).site["e"])
+        return out[: batch.atoms].numpy()
+
+    def observables(self, batch: Batch, seeds: Array, theta: Array) -> Observables:
+        """Energies, forces and virials of sum_i s_i dx_i/dtheta, the p free numbers as columns."""
+        if self.plain:
+            return _still(batch, seeds)
+        if self.cover is not None:
+            found = self.cover.observables(batch, seeds, self.cover.start)
+            return Observables(*(a[..., self.places] for a in found))
+        if self.staged and not np.all(seeds == 1.0):
+            raise AlgebraError(f"{self.expression} was to be multiplied", "It reads scalars of neighbours, which search adds but does not multiply", "Leave it as a term of the sum")
+        model = self.model.with_parameters(self.at(theta)[self.model.free])
+        found = model.jacobian(batch, torch.from_numpy(np.ascontiguousarray(seeds)))
+        skip = len(self.species)  # E0 stands first
+        return Observables(*(a.numpy()[..., skip:] for a in (found.energy, found.forces, found.virial)))
+
+    def push(self, batch: Batch, seeds: Array, theta: Array) -> tuple[Array, Array]:
+        """Forces [N, 3] and virials [S, 3, 3] of sum_i s_i x_i at parameters theta."""
+        if self.plain:
+            return np.zeros((batch.atoms, 3)), np.zeros((batch.structures, 3, 3))
+        out = self.model.kernel("seeded")(batch, self.at(theta), inputs={"seed": torch.from_numpy(np.ascontiguousarray(seeds))})
+        assert out.forces is not None
+        return fold(batch, out.forces).numpy(), virial(batch, all_positions(batch), out.forces).numpy()
+
+
+def _short(entry: Entry) -> str:
+    return entry.key.rpartition(".")[2]
+
+
+def _still(batch: Batch, seeds: Array) -> Observables:
+    energy = np.add.reduceat(seeds, batch.offsets.numpy()[:-1])[:, None]
+    return Observables(energy, np.zeros((batch.atoms, 3, 1)), np.zeros((batch.structures, 3, 3, 1)))
+
+
+def _cached(batch: Batch, key: tuple, made):  # type: ignore[no-untyped-def]
+    """One value of each kind and leaf is kept with the batch."""
+    kept = batch.__dict__.setdefault("_leaves", {})
+    if kept.get(key[:2], (None,))[0] != key:
+        kept[key[:2]] = (key, made())
+    return kept[key[:2]][1]
