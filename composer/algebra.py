@@ -28,7 +28,9 @@ class Expression:
 
     def site(self, env: Environment) -> Node:
         """The scalar of the site as a node of the index language."""
-        raise AlgebraError(f"The site scalar of {type(self).__name__} was asked for. Found no `site` method. Define site(self, env) on the term.")
+        raise AlgebraError(
+            f"The site scalar of {type(self).__name__} was asked for. Found no `site` method. Define site(self, env) on the term."
+        )
 
     def data(self) -> Any:
         """The canonical declaration as JSON data."""
@@ -97,11 +99,15 @@ class Expression:
         return Product.of([self, Constant(1.0 / float(other))])
 
     def __rtruediv__(self, other: Any) -> Expression:
-        raise AlgebraError(f"{other!r} / expression was asked for. Division by an expression is not defined. Multiply by a term that states the inverse.")
+        raise AlgebraError(
+            f"{other!r} / expression was asked for. Division by an expression is not defined. Multiply by a term that states the inverse."
+        )
 
     def __pow__(self, exponent: Any) -> Expression:
         if not isinstance(exponent, int) or isinstance(exponent, bool) or exponent < 1:
-            raise AlgebraError(f"An expression to the power {exponent!r} was asked for. Powers are whole numbers >= 1. Write expr**2, or sqrt(expr) for a root.")
+            raise AlgebraError(
+                f"An expression to the power {exponent!r} was asked for. Powers are whole numbers >= 1. Write expr**2, or sqrt(expr) for a root."
+            )
         return Product.of([self] * exponent)
 
     def terms(self) -> list[Term]:
@@ -177,11 +183,15 @@ class Term(Expression):
             value = getattr(self, field.name)
             if value is not None:
                 object.__setattr__(self, field.name, _coerce(field, value))
-            if field.name.startswith("cutoff") and not all(c > 0 and math.isfinite(c) for c in _flat(value)):
-                raise AlgebraError(f"{type(self).__name__} was asked for with {field.name} = {value}. A cutoff must be a finite length above 0 Å. Give e.g. 5.0.")
+            if field.name.startswith("cutoff") and not all(_is_number(c) and 0 < c < math.inf for c in _flat(value)):
+                raise AlgebraError(
+                    f"{type(self).__name__} was asked for with {field.name} = {value}. A cutoff must be a finite length above 0 Å. Give e.g. 5.0."
+                )
         unknown = [n for n, _ in self.fixed if n not in self.params()]
         if unknown:
-            raise AlgebraError(f"{type(self).__name__} was asked to fix {unknown}. Its parameters are {', '.join(self.params())}. Name one of these.")
+            raise AlgebraError(
+                f"{type(self).__name__} was asked to fix {unknown}. Its parameters are {', '.join(self.params())}. Name one of these."
+            )
         self.check()
 
     def check(self) -> None:
@@ -375,7 +385,9 @@ class Function(Expression):
 
     def __post_init__(self) -> None:
         if self.function not in FUNCTIONS:
-            raise AlgebraError(f"The function {self.function!r} of an expression was asked for. Known are {', '.join(FUNCTIONS)}. Use one of these.")
+            raise AlgebraError(
+                f"The function {self.function!r} of an expression was asked for. Known are {', '.join(FUNCTIONS)}. Use one of these."
+            )
         if self.function in ("sqrt", "log1p") and not self.argument.non_negative:
             raise AlgebraError(
                 f"{self.function}({self.argument}) was asked for. The argument may become negative. Use a density with non-negative coefficients, "
@@ -450,7 +462,9 @@ def expression(text: str) -> Expression:
         content = json.loads(text)
         return from_data(content["expression"] if isinstance(content, dict) and "expression" in content else content)
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise AlgebraError(f"An expression was to be read from JSON. Found {text[:80]!r} ({error}). Use text written by expr.json().") from None
+        raise AlgebraError(
+            f"An expression was to be read from JSON. Found {text[:80]!r} ({error}). Use text written by expr.json()."
+        ) from None
 
 
 def from_data(data: Any) -> Expression:
@@ -468,12 +482,17 @@ def from_data(data: Any) -> Expression:
 def _term_from(data: dict[str, Any]) -> Term:
     kind = data.pop("term")
     if kind not in REGISTRY:
-        raise AlgebraError(f"A term named {kind!r} was asked for. Known are {', '.join(sorted(REGISTRY))}. Import the module that defines it, or mend the name.")
+        raise AlgebraError(
+            f"A term named {kind!r} was asked for. Known are {', '.join(sorted(REGISTRY))}. Import the module that defines it, or mend the name."
+        )
     cls = REGISTRY[kind]
     known = {f.name for f in dataclasses.fields(cls)}
     if set(data) - known:
         raise AlgebraError(f"{kind} was asked for with {sorted(set(data) - known)}. Its fields are {sorted(known)}. Mend the file.")
-    values = {k: from_data(v) if isinstance(v, dict) and ({"term", "sum", "product", "function"} & set(v)) else _tuples(v) for k, v in data.items()}
+    values: dict[str, Any] = {
+        k: from_data(v) if isinstance(v, dict) and ({"term", "sum", "product", "function"} & set(v)) else _tuples(v)
+        for k, v in data.items()
+    }
     return cls(**values)
 
 

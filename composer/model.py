@@ -19,6 +19,7 @@ from composer.codegen.jacobian import columns
 from composer.codegen.layout import Layout
 from composer.codegen.program import Program
 from composer.errors import AlgebraError, DataError
+from composer.ir.indices import Neighbor
 from composer.ir.nodes import Node, add, parameter
 from composer.neighbors import Batch, all_positions, build_batch, fold, update, virial
 from composer.quantities import Environment
@@ -187,11 +188,14 @@ class Model:
     @property
     def cutoff(self) -> float:
         """The largest distance at which atoms see each other (Å)."""
-        return max((i.cutoff for n in _everything(self.node) for i in n.free if hasattr(i, "cutoff")), default=1.0)
+        return max((i.cutoff for n in _everything(self.node) for i in n.free if isinstance(i, Neighbor)), default=1.0)
 
     def describe(self) -> str:
         """The expression, its terms and their parameters, and P."""
-        lines = [f"E = E0 + {self.expression}", f"species {', '.join(self.species)}; cutoff {self.cutoff:g} Å; P = {self.size} fitted numbers"]
+        lines = [
+            f"E = E0 + {self.expression}",
+            f"species {', '.join(self.species)}; cutoff {self.cutoff:g} Å; P = {self.size} fitted numbers",
+        ]
         for entry in self.entries:
             count = self.layout.slots[entry.key].size
             lines.append(f"  {entry.name:32s} {count:5d}  {entry.unit:10s} {'fitted' if entry.free else 'fixed'}, per {entry.per}")
@@ -223,7 +227,13 @@ class Model:
         out = self.kernel("half" if batch.half else "forces")(batch, self.flat, positions)
         assert out.forces is not None
         site = out.site["e"][: batch.atoms]
-        return Result(batch, _by_structure(batch, site), fold(batch, out.forces), virial(batch, positions, out.forces), lambda: self._energies(batch, site))
+        return Result(
+            batch,
+            _by_structure(batch, site),
+            fold(batch, out.forces),
+            virial(batch, positions, out.forces),
+            lambda: self._energies(batch, site),
+        )
 
     def _energies(self, batch: Batch, site: Tensor) -> Tensor:
         full = self._full(batch)
@@ -306,7 +316,9 @@ class Model:
             case "columns":
                 seeded = programs.site_input("seed") * self.node
                 return Program([[columns(seeded, self.per, len(self.species))]], {0: []}, {0: []})  # type: ignore[list-item]
-        raise AlgebraError(f"A kernel {kind!r} was asked for. Known are forces, seeded, half, energies, parameters, gradient, tangent, columns. Use one of these.")
+        raise AlgebraError(
+            f"A kernel {kind!r} was asked for. Known are forces, seeded, half, energies, parameters, gradient, tangent, columns. Use one of these."
+        )
 
     def kernel(self, kind: str) -> Kernel:
         """The compiled kernel of a kind, built on first use."""
@@ -376,10 +388,14 @@ def _check(expression: Expression, species: tuple[str, ...]) -> None:
         raise AlgebraError(f"A model of {expression!r} was asked for. It holds no term. Write for example Pair(cutoff=5.0).")
     unknown = [s for s in species if s not in atomic_numbers]
     if not species or unknown or len(set(species)) != len(species):
-        raise DataError(f"A model for the species {list(species)} was asked for. They must be distinct chemical symbols. Write species=['Si'].")
+        raise DataError(
+            f"A model for the species {list(species)} was asked for. They must be distinct chemical symbols. Write species=['Si']."
+        )
     parts = getattr(expression, "parts", ())
     if any(not p.terms() for _, p in parts):
-        raise AlgebraError(f"A constant energy was added to each atom in {expression}. E0 already holds the energy of an atom. Leave the constant out.")
+        raise AlgebraError(
+            f"A constant energy was added to each atom in {expression}. E0 already holds the energy of an atom. Leave the constant out."
+        )
 
 
 def _entries(expression: Expression, env: Environment) -> list[Entry]:
@@ -393,7 +409,10 @@ def _entries(expression: Expression, env: Environment) -> list[Entry]:
 
 def _known(env: Environment) -> list[Entry]:
     """Tables of known numbers that terms asked for: part of the flat array, never fitted."""
-    return [Entry(name, name, per, (), "", torch.tensor(values, dtype=torch.float64), False) for name, (per, values) in sorted(env.fixed.items())]
+    return [
+        Entry(name, name, per, (), "", torch.tensor(values, dtype=torch.float64), False)
+        for name, (per, values) in sorted(env.fixed.items())
+    ]
 
 
 def _entry(term: Term, name: str, label: str, species: int) -> Entry:
@@ -406,7 +425,18 @@ def _entry(term: Term, name: str, label: str, species: int) -> Entry:
     start = np.full((rows(param.per, species), *shape), param.default if value is None else value, dtype=float)
     if param.start and value is None:
         start[:] = np.asarray(getattr(term, param.start)(), dtype=float)
-    return Entry(f"{term.digest}.{name}", f"{label}.{name}", param.per, shape, param.unit, torch.from_numpy(start), name not in fixed, param.positive, param.bounds, term.digest)
+    return Entry(
+        f"{term.digest}.{name}",
+        f"{label}.{name}",
+        param.per,
+        shape,
+        param.unit,
+        torch.from_numpy(start),
+        name not in fixed,
+        param.positive,
+        param.bounds,
+        term.digest,
+    )
 
 
 def _element_names(entry: Entry, species: tuple[str, ...]) -> list[str]:
@@ -447,9 +477,16 @@ def _numbered(structure: Any, place: int, species: tuple[str, ...]) -> tuple:
     number = {s: n for n, s in enumerate(species)}
     unknown = sorted(set(symbols) - set(number))
     if unknown:
-        raise DataError(f"Structure {place} holds {', '.join(unknown)}. The model knows {', '.join(species)}. Compile it with species={[*species, *unknown]}.")
+        raise DataError(
+            f"Structure {place} holds {', '.join(unknown)}. The model knows {', '.join(species)}. Compile it with species={[*species, *unknown]}."
+        )
     cell = np.asarray(structure.cell[:], dtype=float)
-    return np.array([number[s] for s in symbols], dtype=np.int32), np.asarray(structure.positions, dtype=float), cell, np.asarray(structure.pbc, dtype=bool)
+    return (
+        np.array([number[s] for s in symbols], dtype=np.int32),
+        np.asarray(structure.positions, dtype=float),
+        cell,
+        np.asarray(structure.pbc, dtype=bool),
+    )
 
 
 __all__ = ["E0", "Entry", "Jacobian", "Model", "Result", "compile", "prod"]

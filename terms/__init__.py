@@ -1,5 +1,13 @@
 """The vocabulary: physics terms, one file per kind."""
 
+import composer
+
+if getattr(composer, "__composer_api__", None) != 1:
+    raise ImportError(
+        f"The terms of composer-potentials were imported, but `composer` is another package ({getattr(composer, '__file__', None)}). "
+        "Both cannot live in one environment. Uninstall that package, or use a fresh virtual environment."
+    )
+
 from terms.bond import Bond
 from terms.density import Density
 from terms.embedding import Embedding

@@ -9,7 +9,7 @@ from pathlib import Path
 from composer.codegen.layout import Layout
 from composer.codegen.printer import Block, number
 from composer.codegen.program import field_name
-from composer.codegen.schedule import Nest, Output, Schedule, Table, elements, static_of
+from composer.codegen.schedule import Nest, Output, Schedule, Table, static_of
 from composer.errors import BackendError
 from composer.ir.indices import Neighbor, Range, Species, neighbors
 from composer.ir.nodes import Node, bound_of, is_const, parse_index, relation_of, swap
@@ -21,7 +21,7 @@ BLOCK = 4  # static indices kept in registers at once
 class Stage:
     """Code of one stage: a function that visits a range of sites once."""
 
-    def __init__(self, name: str, outputs: Iterable[Output], layout: Layout, site_arrays: list[str]) -> None:
+    def __init__(self, name: str, outputs: Iterable[Output | Table], layout: Layout, site_arrays: list[str]) -> None:
         self.name, self.layout, self.site_arrays = name, layout, site_arrays
         outputs = list(outputs)
         self.tables = [o for o in outputs if isinstance(o, Table)]
@@ -177,7 +177,10 @@ class Stage:
     def _gather(self) -> list[str]:
         flags = f"{int(self.plan.uses_length)}, {int(self.plan.uses_inverse)}, {int(self.needs_tangent)}"
         out = [f"near.gather<{flags}>(A, i, cut);"]
-        out += [f"for (int j = 0; j < near.count; ++j) {text}[j] = {self.site_text(field_name(field))}[jj[j]];" for field, text in self.near.items()]
+        out += [
+            f"for (int j = 0; j < near.count; ++j) {text}[j] = {self.site_text(field_name(field))}[jj[j]];"
+            for field, text in self.near.items()
+        ]
         return out
 
     def _site_code(self, level: int) -> list[str]:
@@ -225,7 +228,9 @@ class Stage:
                 pending += [(a, False) for a in reversed(node.args)]
                 continue
             if node.op == "sum":
-                raise BackendError("A sum was used before its loops had run. The schedule is out of order. Report the expression that led here.")
+                raise BackendError(
+                    "A sum was used before its loops had run. The schedule is out of order. Report the expression that led here."
+                )
             self.names[node] = f"v{len(self.names)}"
             out.append(f"const real {self.names[node]} = {loaded if loaded is not None else self._site_operation(node)};")
         return out
@@ -248,7 +253,13 @@ class Stage:
         inner = ["#pragma GCC ivdep", f"for (int {s} = near.begin(s{s}); {s} < near.stop({c}, s{s}); ++{s}) {{", *body, "}"]
         if self.species == 1:
             return ["{", f"const int s{s} = 0; (void)s{s};", *([start] if start else []), *inner, *([stop] if stop else []), "}"]
-        return [f"for (int s{s} = 0; s{s} < {self.species}; ++s{s}) {{", *([start] if start else []), *inner, *([stop] if stop else []), "}"]
+        return [
+            f"for (int s{s} = 0; s{s} < {self.species}; ++s{s}) {{",
+            *([start] if start else []),
+            *inner,
+            *([stop] if stop else []),
+            "}",
+        ]
 
     # ---- outputs
 
@@ -282,7 +293,9 @@ class Stage:
         wanted = list(dict.fromkeys(i for i in (*kinds, *idx) if isinstance(i, (Species, Range))))
         loops = [i for i in static if i not in wanted]
         if loops:
-            raise BackendError("A parameter gradient that runs over an index the parameter lacks was asked for. The sum over it is missing. Report the expression.")
+            raise BackendError(
+                "A parameter gradient that runs over an index the parameter lacks was asked for. The sum over it is missing. Report the expression."
+            )
         ranges = {i.key: f"q{n}" for n, i in enumerate(wanted)}
         species = {"i": "si", **{i.slot: ranges[i.key] for i in wanted if isinstance(i, Species)}}
         block = Block(lambda n: self.load(n, ranges), "g")
@@ -396,7 +409,7 @@ class PairNest:
         stage, nest = self.stage, self.nest
         j, k = nest.loops
         block = Block(stage.resolve(nest, {}), "t")
-        summed = [stage.plan.lower(swap(n)) if relation_of(n) == "gt" else n for n in nest.sums]
+        summed = [stage.plan.lower(swap(n)) if relation_of(n) == "gt" and neighbors(n.free) else n for n in nest.sums]
         texts = block.emit([n.args[0] for n in summed])
         before, outer, start, inner, stop, after = [], [], [], list(block.lines), [], []
         for m, (node, form, text) in enumerate(zip(nest.sums, summed, texts, strict=True)):
@@ -423,17 +436,28 @@ class PairNest:
                 stop.append(f"{stage.array_names[node]}[{place}] += acc{m};")
         return [*before, *self._loops(j, k, outer, [*start], inner, [*stop], after)]
 
-    def _loops(self, j: Neighbor, k: Neighbor, outer: list[str], start: list[str], inner: list[str], ends: list[str], after: list[str]) -> list[str]:
+    def _loops(
+        self, j: Neighbor, k: Neighbor, outer: list[str], start: list[str], inner: list[str], ends: list[str], after: list[str]
+    ) -> list[str]:
         stage, c = self.stage, self.stage.cutoffs.index(k.cutoff)
         stop = f"near.stop({c}, sk)"
         if self.nest.relation == "lt":
             stop = f"(near.stop({c}, sk) < j ? near.stop({c}, sk) : j)"
+        begin = "(near.begin(sk) > j ? near.begin(sk) : j + 1)" if self.nest.relation == "gt" else "near.begin(sk)"
         skip = ["if (k == j) continue;"] if self.nest.relation == "ne" else []
-        loop = [*start, "#pragma GCC ivdep", f"for (int k = near.begin(sk), ke = {stop}; k < ke; ++k) {{", *skip, *inner, "}", *ends]
-        second = ["{ const int sk = 0; (void)sk;", *loop, "}"] if stage.species == 1 else [f"for (int sk = 0; sk < {stage.species}; ++sk) {{", *loop, "}"]
+        loop = [*start, "#pragma GCC ivdep", f"for (int k = {begin}, ke = {stop}; k < ke; ++k) {{", *skip, *inner, "}", *ends]
+        second = (
+            ["{ const int sk = 0; (void)sk;", *loop, "}"]
+            if stage.species == 1
+            else [f"for (int sk = 0; sk < {stage.species}; ++sk) {{", *loop, "}"]
+        )
         c = stage.cutoffs.index(j.cutoff)
         first = [f"for (int j = near.begin(sj); j < near.stop({c}, sj); ++j) {{", *outer, *second, *after, "}"]
-        return ["{ const int sj = 0; (void)sj;", *first, "}"] if stage.species == 1 else [f"for (int sj = 0; sj < {stage.species}; ++sj) {{", *first, "}"]
+        return (
+            ["{ const int sj = 0; (void)sj;", *first, "}"]
+            if stage.species == 1
+            else [f"for (int sj = 0; sj < {stage.species}; ++sj) {{", *first, "}"]
+        )
 
 
 class RangeNest:
@@ -488,9 +512,18 @@ class RangeNest:
         full = index.size - index.size % width
         out = []
         if full:
-            out += [f"for (int {v} = 0; {v} < {full}; {v} += {width}) {{", *self._blocks(rest, {**ranges, index.key: v}, [*tile, (index, v, width)]), "}"]
+            out += [
+                f"for (int {v} = 0; {v} < {full}; {v} += {width}) {{",
+                *self._blocks(rest, {**ranges, index.key: v}, [*tile, (index, v, width)]),
+                "}",
+            ]
         if index.size % width:
-            out += ["{", f"const int {v} = {full};", *self._blocks(rest, {**ranges, index.key: v}, [*tile, (index, v, index.size % width)]), "}"]
+            out += [
+                "{",
+                f"const int {v} = {full};",
+                *self._blocks(rest, {**ranges, index.key: v}, [*tile, (index, v, index.size % width)]),
+                "}",
+            ]
         return out
 
     def _tile(self, ranges: dict[str, str], tile: list[tuple[Range | Species, str, int]]) -> list[str]:

@@ -49,7 +49,7 @@ def parameter_gradients(energy: Node, per: dict[str, str]) -> dict[Slot, Node]:
             chosen = dict(zip(open_indices, values, strict=True))
             here = tuple(chosen.get(k, k) if not isinstance(k, (int, str)) else k for k in kinds)
             if per[name] == "triplet":
-                here = (here[0], *sorted(here[1:]))
+                here = (here[0], *sorted(here[1:], key=str))
             slot = (name, here, tuple(chosen.get(i, i) if not isinstance(i, int) else i for i in idx))
             found[slot] = add(found.get(slot, ZERO), _written_out(node, {}))
     return found

@@ -101,7 +101,9 @@ class Block:
                 return f"std::sqrt({a[0]}*{a[0]} + {a[1]}*{a[1]} + {a[2]}*{a[2]})"
             case op if op in FUNCTION_NAMES:
                 return f"{FUNCTION_NAMES[op]}({a[0]})"
-        raise BackendError(f"Code for a node of kind {node.op!r} was asked for. The printer knows no such node. Report the expression that led here.")
+        raise BackendError(
+            f"Code for a node of kind {node.op!r} was asked for. The printer knows no such node. Report the expression that led here."
+        )
 
 
 def _joined(terms: list[str]) -> str:

@@ -169,12 +169,12 @@ class _Builder:
 
     def program(self) -> Program:
         last = max((self.stage(o.node) for o in self.outputs), default=0)
-        stages: list[list[Output]] = [[] for _ in range(last + 1)]
+        placed: list[list[Output]] = [[] for _ in range(last + 1)]
         for output in self.outputs:
-            stages[self.stage(output.node)].append(output)
-        fields = {n: [o.name for o in s if o.kind == "site" and o.name.startswith("field")] for n, s in enumerate(stages)}
-        adjoints = {n: sorted({o.name for o in s if o.kind == "near"}) for n, s in enumerate(stages)}
-        return Program(stages, fields, adjoints)
+            placed[self.stage(output.node)].append(output)
+        fields = {n: [o.name for o in s if o.kind == "site" and o.name.startswith("field")] for n, s in enumerate(placed)}
+        adjoints = {n: sorted({o.name for o in s if o.kind == "near"}) for n, s in enumerate(placed)}
+        return Program([list(s) for s in placed], fields, adjoints)
 
 
 def halved(energy: Node, symmetric: Callable[[Node], bool]) -> Node | None:

@@ -108,7 +108,9 @@ class Schedule:
         elif not looped and output.kind == "parameter":
             self._need_array_parts(output.node)
         else:
-            raise BackendError(f"An output {output.kind} on indices {[i.key for i in output.node.free]} was asked for. It must live on a site or one neighbour. Sum first.")
+            raise BackendError(
+                f"An output {output.kind} on indices {[i.key for i in output.node.free]} was asked for. It must live on a site or one neighbour. Sum first."
+            )
 
     def _nest(self, level: int, loops: tuple[Neighbor, ...], relation: str = "", ranges: tuple = ()) -> Nest:
         key = (level, loops, relation, ranges)
@@ -178,7 +180,7 @@ class Schedule:
         if node in self.placed:
             return
         body, relation = node.args[0], relation_of(node)
-        if relation == "gt":
+        if relation == "gt" and neighbors(node.free):
             mirrored = self.lower(swap(node))
             self._place(node, mirrored, mirrored.args[0], relation_of(mirrored))
         else:
@@ -191,7 +193,9 @@ class Schedule:
         static = {i for i in body.free | bound_of(as_summed) if isinstance(i, Range) or (isinstance(i, Species) and i.slot not in slots)}
         ranges = tuple(sorted(static, key=lambda i: (isinstance(i, Range), i.key)))
         if len(loops) == 2 and ranges:
-            raise BackendError("A sum over two neighbours with a static range was asked for. The scheduler has no nest for it. List the elements one by one.")
+            raise BackendError(
+                "A sum over two neighbours with a static range was asked for. The scheduler has no nest for it. List the elements one by one."
+            )
         nest = self._nest(self.level(body), loops, relation if len(loops) == 2 else "", ranges)
         nest.sums.append(node)
         self.placed[node] = nest
@@ -295,7 +299,9 @@ class Schedule:
             if nest.ranges or not (looped or any(isinstance(i, Range) for i in node.free)):
                 (self.need_stack_rows if looped else self.need_stack)(node)
                 return True
-            raise BackendError("A table of a static range was used in a loop that does not run over it. Found a stack. Read one element of it.")
+            raise BackendError(
+                "A table of a static range was used in a loop that does not run over it. Found a stack. Read one element of it."
+            )
         if not looped:
             return False
         static = [i for i in node.free if isinstance(i, Range)]
@@ -330,7 +336,14 @@ class Schedule:
         count = len(pending)
         while pending:
             node = pending.pop()
-            if node in cheap or not neighbors(node.free) or node.op in LEAVES or node.op in ("sum", "at", "stack") or node in self.rows or self._geometry(node):
+            if (
+                node in cheap
+                or not neighbors(node.free)
+                or node.op in LEAVES
+                or node.op in ("sum", "at", "stack")
+                or node in self.rows
+                or self._geometry(node)
+            ):
                 continue
             if node.op in DEAR:
                 self.need_row(node)

@@ -129,7 +129,9 @@ def site_input(name: str) -> Node:
 def at_neighbor(field: Node, index: Neighbor) -> Node:
     """The value of a site field at the neighbour instead of the site itself."""
     if field.free:
-        raise AlgebraError(f"Only a scalar of a site can be read at a neighbour. Found free indices {sorted(i.key for i in field.free)}. Sum over them first.")
+        raise AlgebraError(
+            f"Only a scalar of a site can be read at a neighbour. Found free indices {sorted(i.key for i in field.free)}. Sum over them first."
+        )
     return field if is_const(field) else make("near", (field,), (index.key,), (index,))
 
 
@@ -258,6 +260,8 @@ def sum_over(bound: Iterable[Index], body: Scalar, relation: str = "", given: Ne
     if not bound:
         return body
     looped = [i for i in bound if isinstance(i, Neighbor)]
+    if relation == "gt" and len(looped) == 2 and not any(isinstance(i, Species) for i in body.free - bound):
+        return sum_over(map(_exchange, bound), swap(body), "lt")  # one of the two mirror images stands for both
     outside = [i for i in body.free if isinstance(i, Neighbor) and i not in bound] if len(looped) == 1 and relation else []
     given = given if len(looped) == 1 and relation else None
     given = outside[0] if outside and given is None else given
@@ -328,12 +332,14 @@ def _swap_here(node: Node) -> Node | None:
             return at_neighbor(node.args[0], _exchange(next(iter(node.free))))  # type: ignore[arg-type]
         case "param" | "param_t":
             name, kinds, idx = node.data
-            return parameter(name, tuple(_exchange(k) if isinstance(k, Species) else k for k in kinds), idx, node.op == "param_t")
+            exchanged = tuple(_exchange(k) if isinstance(k, Species) else k for k in kinds)
+            return parameter(name, exchanged, idx, node.op == "param_t")  # type: ignore[arg-type]
         case "mark":
             return mark(_exchange(next(iter(node.free))))  # type: ignore[arg-type]
         case "sum":
             given = given_of(node)
-            return sum_over(map(_exchange, bound_of(node)), swap(node.args[0]), MIRROR[node.data[0]], _exchange(given) if given else None)
+            left = _exchange(given) if given else None
+            return sum_over(map(_exchange, bound_of(node)), swap(node.args[0]), MIRROR[node.data[0]], left)  # type: ignore[arg-type]
         case "at":
             index = _exchange(parse_index(node.data[0]))
             return make("at", (swap(node.args[0]),), (index.key, node.data[1]), [_exchange(i) for i in node.free])

@@ -19,7 +19,6 @@ from composer.codegen.cpp import PRELUDE, Stage
 from composer.codegen.layout import Layout
 from composer.codegen.program import Program
 from composer.codegen.schedule import Output as OutputNode
-from composer.codegen.schedule import Table
 from composer.errors import DataError
 from composer.neighbors import Batch, all_positions
 from composer.quantities import row
@@ -228,7 +227,9 @@ def _sites(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 def check_species(batch: Batch, count: int) -> None:
     if batch.atoms and int(batch.species.max()) >= count:
-        raise DataError(f"A batch with species number {int(batch.species.max())} was given to a model of {count} species. Prepare it with model.prepare(structures).")
+        raise DataError(
+            f"A batch with species number {int(batch.species.max())} was given to a model of {count} species. Prepare it with model.prepare(structures)."
+        )
 
 
 def remembered(name: str, key: str, program: Callable[[], Program], layout: Layout) -> Kernel:

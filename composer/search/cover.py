@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def _kind(term: Expression) -> Any:
 
 def _places(leaf: Leaf, cover: Leaf) -> NDArray[np.intp] | None:
     """Where the columns of a leaf stand among those of a cover, or None if some do not."""
-    own, large = _columns(leaf, cover.model.cutoff), _columns(cover, cover.model.cutoff)
+    own, large = (_columns(l.expression, l.species, cover.model.cutoff) for l in (leaf, cover))
     size = np.linalg.norm(own, axis=0)
     apart = cdist(own.T, large.T)  # [p, P]
     places = apart.argmin(axis=1)
@@ -101,8 +102,10 @@ def _places(leaf: Leaf, cover: Leaf) -> NDArray[np.intp] | None:
     return places if same.all() and len(set(places.tolist())) == len(places) else None
 
 
-def _columns(leaf: Leaf, scale: float) -> Array:
+@lru_cache(maxsize=1000)
+def _columns(expression: Expression, species: tuple[str, ...], scale: float) -> Array:
     """Derivatives of the site values of a random cluster by the free numbers [atoms, p], by the reference."""
+    leaf = Leaf(expression, species)
     model, random = leaf.model, np.random.default_rng(0)
     atoms = ATOMS + 4 * len(leaf.species) * (len(leaf.species) - 1)
     side = int(np.ceil(np.cbrt(atoms)))
