@@ -18,6 +18,7 @@ from torch import Tensor
 from composer.algebra import Expression, Scale, Term
 from composer.errors import AlgebraError
 from composer.fit.linear import structure
+from composer.fit.prior import _root
 from composer.model import E0, Entry, Model
 from composer.neighbors import Batch, all_positions, fold, virial
 
@@ -86,6 +87,17 @@ class Leaf:
     def plain(self) -> bool:
         """Whether the leaf is one number and no function of the neighbours."""
         return isinstance(self.expression, Scale)
+
+    @cached_property
+    def roots(self) -> list[tuple[Array, Array]]:
+        """Roughness of every table of free numbers: places [rows, size] among them and L [size, size] of the penalty |L c|^2."""
+        found, start = [], 0
+        for entry in self.entries:
+            slot = self.model.layout.slots[entry.key]
+            places = np.arange(start, start + slot.size).reshape(slot.rows, -1)
+            found.append((places, _root(self.model, entry, places.shape[1])))
+            start += slot.size
+        return found
 
     @cached_property
     def staged(self) -> bool:

@@ -175,7 +175,8 @@ def _of_chunk(study: Study, order: Order, number: int) -> dict[tuple[str, int], 
     study = at_home(study)
     places, batch = study.pieces[number], study.batch(number)
     with threadpool_limits(1, "blas"):
-        columns = [_Columns(study, order, places, batch).of(key) for key in order.keys]
+        chunk = _Columns(study, order, places, batch)
+        columns = [chunk.of(key) for key in order.keys]
         whole = Observables(*(np.concatenate([c[n] for c in columns], axis=-1) for n in range(3)))
         fold = int(study.fold[places[0]])
         rows = _rows([study.data[p] for p in places], batch, whole, study.weights, order.keys, _place(study, order))

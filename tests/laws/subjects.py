@@ -131,6 +131,15 @@ def assert_close(found: Tensor, wanted: Tensor, tolerance: str, scale: float = 1
     assert worst <= TOLERANCE[tolerance] * max(largest, 1.0 if scale == 0.0 else largest), f"off by {worst:.3g} of {largest:.3g}"
 
 
+def assert_columns(found: Tensor, wanted: Tensor, theta: Tensor, least: float = 1e-8) -> None:
+    """Jacobians [..., P] that agree column by column, each relative to its own size (above a millionth of the largest)."""
+    scale = wanted.flatten(0, -2).abs().amax(0) * theta.abs()  # [P]
+    assert_close(found * theta, wanted * theta, "gradient", least)
+    if least:
+        weight = theta / scale.clamp(min=1e-6 * float(scale.max()))
+        assert_close(found * weight, wanted * weight, "gradient")
+
+
 def random(*shape: int, seed: int = 0) -> Tensor:
     """Normal numbers."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -1,0 +1,256 @@
+"""C++ text of the three kinds of loop nests: one neighbour, two neighbours, static ranges."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+from composer.codegen.places import flat, rolled, size_of
+from composer.codegen.printer import Block
+from composer.codegen.schedule import Nest, Output, static_of
+from composer.ir.indices import Neighbor, Range, Species, neighbors
+from composer.ir.nodes import Node, bound_of, relation_of, swap
+
+if TYPE_CHECKING:
+    from composer.codegen.cpp import Stage
+
+BLOCK = 4  # static indices kept in registers at once
+
+
+class PlainNest:
+    """One loop over neighbours: rows, sums, and what flows to the neighbour."""
+
+    def __init__(self, stage: Stage, nest: Nest) -> None:
+        self.stage, self.nest = stage, nest
+
+    def code(self) -> list[str]:
+        stage, nest = self.stage, self.nest
+        (index,) = nest.loops
+        block = Block(stage.resolve(nest, {}), "t")
+        sums = [(n, f"acc{m}") for m, n in enumerate(nest.sums)]
+        roots = [*nest.stores, *(n.args[0] for n, _ in sums), *(o.node for o in nest.sinks)]
+        outer = self._outside(roots, block)
+        texts = block.emit(roots)
+        body = list(block.lines)
+        body += [f"{stage.load(node, {})} = {text};" for node, text in zip(nest.stores, texts, strict=False) if node in stage.plan.rows]
+        body += self._stack_stores(block)
+        body += [f"{acc} += {text};" for (_, acc), text in zip(sums, texts[len(nest.stores) :], strict=False)]
+        body += self._sinks(texts[len(nest.stores) + len(sums) :])
+        total = [f"real tot{m} = 0;" for m, (n, _) in enumerate(sums) if not n.free]
+        start = " ".join(f"real {acc} = 0;" for _, acc in sums)
+        ends = [f"tot{m} += {acc};" if not n.free else f"{stage.array_names[n]}[sj] = {acc};" for m, (n, acc) in enumerate(sums)]
+        out = self._zero() + ["{", *total] + stage.segments(index, body, " ".join(outer) + " " + start, " ".join(ends))
+        named = []
+        for m, (n, _) in enumerate(sums):
+            if not n.free:
+                stage.names[n] = f"v{len(stage.names)}"
+                named.append(stage.names[n])
+                out.append(f"{stage.names[n]} = tot{m};")
+        return [f"real {n};" for n in named] + out + ["}"] + self._scatters()
+
+    def _outside(self, roots: list[Node], block: Block) -> list[str]:
+        """Values of the species pair alone, taken out of the loop."""
+        if self.stage.species == 1:
+            return []
+        found: dict[Node, None] = {}
+        pending, seen = list(roots), set()
+        while pending:
+            node = pending.pop()
+            if node in seen or not node.free:
+                continue
+            seen.add(node)
+            if all(isinstance(i, Species) for i in node.free):
+                found.setdefault(node)
+            elif block.resolve(node) is None:
+                pending.extend(node.args)
+        outside = Block(lambda n: self.stage.load(n, {}), "c")
+        texts = outside.emit(list(found))
+        lines = list(outside.lines)
+        for m, (node, text) in enumerate(zip(found, texts, strict=True)):
+            block.text[node] = f"o{m}"
+            lines.append(f"const real o{m} = {text};")
+        return lines
+
+    def _stack_stores(self, block: Block) -> list[str]:
+        out = []
+        for node, values in self.stage.plan.stack_rows.items():
+            first, _ = self.stage.plan.array_rows[node]
+            if neighbors(node.free) != self.nest.loops or self.stage.plan.level(node) != self.nest.level:
+                continue
+            for n, value in enumerate(values):
+                text = block.text.get(value) or self.stage.load(value, {})
+                out.append(f"ROW({first + n})[j] = {text};")
+        return out
+
+    def _sinks(self, texts: list[str]) -> list[str]:
+        out = []
+        for output, text in zip(self.nest.sinks, texts, strict=True):
+            if output.kind == "row":
+                out.append(f"(kept + {output.axis}*ld)[j] {'+=' if len(self.stage.cutoffs) > 1 else '='} {text};")
+            elif output.kind == "force":
+                out.append(f"near.g{output.axis}[j] {'=' if self._first(output) else '+='} {text};")
+            else:
+                out.append(f"{self.stage.site_text(output.name)}[jj[j]] += {text};")
+        return out
+
+    def _first(self, output: Output) -> bool:
+        """The first contribution to a force row writes it, if it covers the whole list."""
+        plan = self.stage.plan
+        mine = [n for n in plan.nests if any(o.kind == "force" and o.axis == output.axis for o in n.sinks)]
+        return mine[0] is self.nest and self.nest.loops[0].cutoff == self.stage.cutoffs[-1]
+
+    def _zero(self) -> list[str]:
+        forces = [o for o in self.nest.sinks if o.kind == "force"]
+        plan = self.stage.plan
+        first = next((n for n in plan.nests if any(o.kind == "force" for o in n.sinks)), None)
+        if not forces or first is not self.nest or self.nest.loops[0].cutoff == self.stage.cutoffs[-1]:
+            return []
+        return ["near.zero_forces();"]
+
+    def _scatters(self) -> list[str]:
+        return []
+
+
+class PairNest:
+    """Loops over two neighbours j and k of the site."""
+
+    def __init__(self, stage: Stage, nest: Nest) -> None:
+        self.stage, self.nest = stage, nest
+
+    def code(self) -> list[str]:
+        stage, nest = self.stage, self.nest
+        j, k = nest.loops
+        block = Block(stage.resolve(nest, {}), "t")
+        summed = [stage.plan.lower(swap(n)) if relation_of(n) == "gt" and neighbors(n.free) else n for n in nest.sums]
+        texts = block.emit([n.args[0] for n in summed])
+        before, outer, start, inner, stop, after = [], [], [], list(block.lines), [], []
+        for m, (node, form, text) in enumerate(zip(nest.sums, summed, texts, strict=True)):
+            looped = neighbors(form.free)
+            if not looped and not form.free:
+                stage.names[node] = f"v{len(stage.names)}"
+                before.append(f"real {stage.names[node]} = 0;")
+                outer.append(f"real acc{m} = 0;")
+                inner.append(f"acc{m} += {text};")
+                after.append(f"{stage.names[node]} += acc{m};")
+            elif looped and looped[0].slot == "j":
+                outer.append(f"real acc{m} = 0;")
+                inner.append(f"acc{m} += {text};")
+                after.append(f"ROW({stage.plan.rows[node]})[j] = acc{m};")
+            elif looped:
+                before.append(f"near.zero(ROW({stage.plan.rows[node]}), {stage.cutoffs.index(looped[0].cutoff)});")
+                inner.append(f"ROW({stage.plan.rows[node]})[k] += {text};")
+            else:
+                size = size_of(stage.plan.arrays[node])
+                before.append(f"for (int q = 0; q < {size}; ++q) {stage.array_names[node]}[q] = 0;")
+                place = flat(stage.plan.arrays[node], stage.with_species({}))
+                start.append(f"real acc{m} = 0;")
+                inner.append(f"acc{m} += {text};")
+                stop.append(f"{stage.array_names[node]}[{place}] += acc{m};")
+        return [*before, *self._loops(j, k, outer, [*start], inner, [*stop], after)]
+
+    def _loops(
+        self, j: Neighbor, k: Neighbor, outer: list[str], start: list[str], inner: list[str], ends: list[str], after: list[str]
+    ) -> list[str]:
+        stage, c = self.stage, self.stage.cutoffs.index(k.cutoff)
+        stop = f"near.stop({c}, sk)"
+        if self.nest.relation == "lt":
+            stop = f"(near.stop({c}, sk) < j ? near.stop({c}, sk) : j)"
+        begin = "(near.begin(sk) > j ? near.begin(sk) : j + 1)" if self.nest.relation == "gt" else "near.begin(sk)"
+        skip = ["if (k == j) continue;"] if self.nest.relation == "ne" else []
+        loop = [*start, "#pragma GCC ivdep", f"for (int k = {begin}, ke = {stop}; k < ke; ++k) {{", *skip, *inner, "}", *ends]
+        second = (
+            ["{ const int sk = 0; (void)sk;", *loop, "}"]
+            if stage.species == 1
+            else [f"for (int sk = 0; sk < {stage.species}; ++sk) {{", *loop, "}"]
+        )
+        c = stage.cutoffs.index(j.cutoff)
+        first = [f"for (int j = near.begin(sj); j < near.stop({c}, sj); ++j) {{", *outer, *second, *after, "}"]
+        return (
+            ["{ const int sj = 0; (void)sj;", *first, "}"]
+            if stage.species == 1
+            else [f"for (int sj = 0; sj < {stage.species}; ++sj) {{", *first, "}"]
+        )
+
+
+class RangeNest:
+    """A sum with static indices: the target's indices are looped in register blocks, summed static indices are written out."""
+
+    def __init__(self, stage: Stage, nest: Nest, node: Node) -> None:
+        self.stage, self.nest, self.node = stage, nest, node
+        self.static = static_of(node)
+        self.body = node.args[0]
+        self.summed = sorted((i for i in bound_of(node) if isinstance(i, (Range, Species)) and i in nest.ranges), key=lambda i: i.key)
+        self.index = nest.loops[0] if nest.loops else None
+        self.by_species = any(isinstance(i, Species) and self.index is not None and i.slot == self.index.slot for i in self.static)
+
+    def code(self) -> list[str]:
+        if not self.static and self.index is None:
+            return self._scalar()
+        looped = [i for i in self.static if isinstance(i, Range) or not self.by_species]
+        keep = neighbors(self.node.free)
+        out = [] if keep or self.index is None or (self.by_species or self.stage.species == 1) else self._clear()
+        return out + self._blocks(looped, {}, [])
+
+    def _scalar(self) -> list[str]:
+        name = self.stage.names[self.node] = f"v{len(self.stage.names)}"
+        ranges = {i.key: f"q{m}" for m, i in enumerate(self.summed)}
+        block = Block(lambda n: self.stage.load(n, ranges), "t")
+        (text,) = block.emit([self.body])
+        head = [f"for (int {ranges[i.key]} = 0; {ranges[i.key]} < {i.size}; ++{ranges[i.key]}) {{" for i in self.summed]
+        return [f"real {name} = 0;", *rolled(head), *block.lines, f"{name} += {text};", *["}"] * len(head)]
+
+    def _written_out(self, ranges: dict[str, str], prefix: str) -> tuple[list[str], str]:
+        """The body with every summed static index written out."""
+        lines: list[str] = []
+        texts: list[str] = []
+        for values in product(*(range(i.size) for i in self.summed)):
+            here = {**ranges, **{i.key: str(v) for i, v in zip(self.summed, values, strict=True)}}
+            block = Block(lambda n, here=here: self.stage.load(n, here), f"{prefix}{'_'.join(map(str, values))}_")
+            texts += block.emit([self.body])
+            lines += block.lines
+        return lines, " + ".join(texts)
+
+    def _clear(self) -> list[str]:
+        return [f"for (int q = 0; q < {size_of(self.static)}; ++q) {self.stage.array_names[self.node]}[q] = 0;"]
+
+    def _blocks(self, looped: list[Range | Species], ranges: dict[str, str], tile: list[tuple[Range | Species, str, int]]) -> list[str]:
+        """Loops over the static indices; the last two (one, if the target keeps its neighbour) are tiled."""
+        if not looped:
+            return self._tile(ranges, tile)
+        index, rest = looped[0], looped[1:]
+        v = f"n{len(ranges)}"
+        tiled = len(looped) <= (1 if neighbors(self.node.free) else 2)
+        width = min(BLOCK, index.size) if tiled else 1
+        full = index.size - index.size % width
+        out = []
+        if full:
+            out += [
+                f"for (int {v} = 0; {v} < {full}; {v} += {width}) {{",
+                *self._blocks(rest, {**ranges, index.key: v}, [*tile, (index, v, width)]),
+                "}",
+            ]
+        if index.size % width:
+            out += [
+                "{",
+                f"const int {v} = {full};",
+                *self._blocks(rest, {**ranges, index.key: v}, [*tile, (index, v, index.size % width)]),
+                "}",
+            ]
+        return out
+
+    def _tile(self, ranges: dict[str, str], tile: list[tuple[Range | Species, str, int]]) -> list[str]:
+        stage, node = self.stage, self.node
+        body, start, ends = [], [], []
+        for m, offsets in enumerate(product(*(range(w) for _, _, w in tile))):
+            here = {**ranges, **{i.key: f"({v}+{o})" if o else v for (i, v, _), o in zip(tile, offsets, strict=True)}}
+            lines, text = self._written_out(here, f"t{m}_")
+            body += lines
+            if neighbors(node.free):
+                body.append(f"{stage.load(node, here)} = {text};")
+            elif self.index is None:
+                body.append(f"{stage.load(node, here)} = {text};")
+            else:
+                start.append(f"real acc{m} = 0;")
+                body.append(f"acc{m} += {text};")
+                ends.append(f"{stage.load(node, here)} {'=' if self.by_species or stage.species == 1 else '+='} acc{m};")
+        return ["{", *body, "}"] if self.index is None else stage.segments(self.index, body, " ".join(start), " ".join(ends))

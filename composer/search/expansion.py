@@ -1,0 +1,188 @@
+"""Expressions that are linear in each of their leaves, fitted on sheets: nothing is compiled beyond the kernels of the leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from analysis import Factor, combine, penalty
+from composer.algebra import Expression
+from composer.fit.gauges import gauges
+from composer.fit.weights import Weights
+from composer.model import Model
+from composer.search.leaf import Leaf
+from composer.search.polynomial import Monomial, Polynomial, polynomial
+from composer.search.sheet import E0, OFFSET, REFERENCE, Key, Order, Sheet, Study, at_home, sheet
+
+Array = NDArray[np.float64]
+Factors = dict[tuple[str, int], Factor]
+WIDEST = 640  # columns of an expansion; beyond it fused kernels are cheaper
+
+
+class Expansion:
+    """The rows of an expression as a sheet times products w(u) of its numbers.
+
+    Unknowns u [K]: the free numbers of the model in their order (E0 first), then the stress offset where there is one.
+    """
+
+    def __init__(self, study: Study, expression: Expression) -> None:
+        self.study, self.expression = at_home(study), expression
+        self.model = Model(expression, study.species)
+        self.polynomial = polynomial(expression)
+        self.leaves: dict[str, Leaf] = self.study.leaves.of(expression)
+
+    @property
+    def size(self) -> int:
+        return self.model.size + self.study.offset
+
+    @cached_property
+    def monomials(self) -> list[tuple[Monomial, float]]:
+        """The monomials with free numbers."""
+        return [(m, n) for m, n in self.polynomial.terms if any(self.leaves[d].size for d in m)]
+
+    @property
+    def fixed(self) -> Polynomial:
+        """What has no number to fit."""
+        return self.polynomial - Polynomial(tuple(self.monomials))
+
+    @property
+    def width(self) -> int:
+        return sum(int(np.prod([max(self.leaves[d].size, 1) for d in m])) for m, _ in self.monomials)
+
+    @property
+    def possible(self) -> bool:
+        """Whether the expression is linear in each leaf, and narrow enough."""
+        shared = any(self.leaves[d].staged for m, _ in self.monomials if len(m) > 1 for d in m)
+        return all(leaf.linear for leaf in self.leaves.values()) and not shared and self.width <= WIDEST
+
+    @property
+    def linear(self) -> bool:
+        """Whether no two free numbers are multiplied."""
+        return all(sum(bool(self.leaves[d].size) for d in m) == 1 for m, _ in self.monomials)
+
+    @cached_property
+    def places(self) -> dict[str, NDArray[np.intp]]:
+        """Where the free numbers of every leaf stand among the unknowns."""
+        position = np.cumsum(self.model.free.numpy()) - 1
+        found = {}
+        for digest, leaf in self.leaves.items():
+            slots = [self.model.layout.slots[e.key] for e in leaf.entries]
+            found[digest] = np.concatenate([np.zeros(0, int), *(position[s.offset : s.offset + s.size] for s in slots)])
+        return found
+
+    def order(self) -> Order:
+        keys: list[Key] = [REFERENCE, *([OFFSET] if self.study.offset else []), E0, ("fixed", self.fixed)]
+        return Order((*keys, *(("tensor", m) for m, _ in self.monomials)), {d: leaf.expression for d, leaf in self.leaves.items()})
+
+    @cached_property
+    def sheet(self) -> Sheet:
+        return sheet(self.study, self.order())
+
+    def numbers(self, u: Array) -> Array:
+        """w [columns]: what the columns of the sheet are multiplied with; the reference is subtracted from their sum."""
+        w = np.zeros(sum(len(p) for p in self.sheet.place.values()))
+        w[self.sheet.place[REFERENCE]], w[self.sheet.place["fixed", self.fixed]] = -1.0, 1.0
+        w[self.sheet.place[E0]] = u[: len(self.study.species)]
+        if self.study.offset:
+            w[self.sheet.place[OFFSET]] = u[-1]
+        for monomial, number in self.monomials:
+            w[self.sheet.place["tensor", monomial]] = number * _outer([self._of(u, d)[:, None] for d in monomial])[:, 0]
+        return w
+
+    def slopes(self, u: Array) -> Array:
+        """dw/du [columns, K]."""
+        out = np.zeros((sum(len(p) for p in self.sheet.place.values()), self.size))
+        out[self.sheet.place[E0], np.arange(len(self.study.species))] = 1.0
+        if self.study.offset:
+            out[self.sheet.place[OFFSET], -1] = 1.0
+        for monomial, number in self.monomials:
+            rows = self.sheet.place["tensor", monomial]
+            for n, digest in enumerate(monomial):
+                if self.leaves[digest].size:
+                    parts = [self._of(u, d)[:, None] if k != n else np.eye(self.leaves[d].size) for k, d in enumerate(monomial)]
+                    out[np.ix_(rows, self.places[digest])] += number * _outer(parts)
+        return out
+
+    def _of(self, u: Array, digest: str) -> Array:
+        return u[self.places[digest]] if self.leaves[digest].size else np.ones(1)
+
+    # ---- what the fit asks for
+
+    def steps(self, u: Array) -> Factors:
+        """Factors by (observable, fold) whose solution is a step from u."""
+        slopes, numbers = self.slopes(u), self.numbers(u)
+        found = {}
+        for key, factor in self.sheet.factors.items():
+            made = _factorize(factor.triangle @ slopes, -(factor.triangle @ numbers))
+            found[key] = Factor(made.triangle, made.rhs, made.rss, factor.rows)
+        return found
+
+    def squares(self, u: Array) -> dict[tuple[str, int], tuple[float, int]]:
+        """Sum of squared residuals, in the shape of the weights, and count of rows by (observable, fold)."""
+        numbers = self.numbers(u)
+        return {key: (float(np.sum((f.triangle @ numbers) ** 2)), f.rows) for key, f in self.sheet.factors.items()}
+
+    def penal(self, norms: Array) -> Factor:
+        """The roughness penalty of strength one for columns of these norms [K]."""
+        return roughness(((leaf, self.places[d]) for d, leaf in self.leaves.items()), norms)
+
+    def gauge(self, u: Array) -> Array:
+        """Gauge directions at u [K, g]."""
+        import torch
+
+        model = self.model.with_parameters(torch.from_numpy(np.ascontiguousarray(u[: self.model.size])))
+        directions = gauges(model)
+        return np.concatenate([directions, np.zeros((int(self.study.offset), directions.shape[1]))])
+
+
+@dataclass(eq=False)
+class Part:
+    """Least squares of an expansion over some folds under stated weights, as `composer.fit.levenberg.minimise` asks for it."""
+
+    expansion: Expansion
+    weights: Weights
+    folds: frozenset[int]
+
+    def factor(self, u: Array) -> Factor:
+        if not np.isfinite(u).all():
+            raise ValueError("numbers that are not finite")
+        return joined({key: f for key, f in self.expansion.steps(u).items() if key[1] in self.folds}, self.weights)
+
+
+def joined(factors: Factors, weights: Weights) -> Factor:
+    """One factor of many, each observable divided by its target."""
+    with threadpool_limits(1, "blas"):
+        return combine(factors, {key: 1.0 / weights.scales[key[0]] for key in factors})
+
+
+def roughness(parts: Iterable[tuple[Leaf, NDArray[np.intp]]], norms: Array) -> Factor:
+    """Penalty of strength one over K columns of norms [K]: for every table of a leaf its roughness, as strong as what the data say."""
+    blocks = [np.zeros((0, len(norms)))]
+    for leaf, places in parts:
+        for table, root in leaf.roots:
+            columns = places[table]  # [rows, size]
+            amount = float(np.sum(norms[columns] ** 2) / (len(columns) * np.sum(root**2)))
+            for row in columns:
+                block = np.zeros((len(root), len(norms)))
+                block[:, row] = np.sqrt(amount) * root
+                blocks.append(block)
+    return penalty(np.concatenate(blocks))
+
+
+def _factorize(rows: Array, rhs: Array) -> Factor:
+    from analysis import factorize
+
+    return factorize(rows, rhs)
+
+
+def _outer(parts: list[Array]) -> Array:
+    """Kronecker product of [p, k] matrices, the last one fastest."""
+    found = np.ones((1, 1))
+    for part in parts:
+        found = np.kron(found, part)
+    return found

@@ -1,0 +1,193 @@
+"""One trial: an expression fitted, with errors that were held out by fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from analysis import Factor, solve, weigh
+from composer.algebra import Expression
+from composer.errors import ComposerError
+from composer.fit.levenberg import Point, minimise
+from composer.fit.path import choose
+from composer.fit.rows import Problem
+from composer.fit.weights import Weights
+from composer.model import Model
+from composer.runtime import threads
+from composer.search.cost import cost
+from composer.search.expansion import Expansion, Part, joined
+from composer.search.sheet import Study, at_home
+
+Array = NDArray[np.float64]
+RIDGE = 1e-8  # strength of the prior before folds have chosen one
+REFIT, LIMIT = 12, 60  # evaluations of a refit without a fold, and of a fit
+RESTS = "energy", "forces", "stress"
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a worker is asked to fit. Arguments: start, free numbers of the model to start from (None: as declared); density (atoms/Å^3) at which cost is stated."""
+
+    study: Study
+    expression: Expression
+    weights: Weights | None
+    seed: int
+    density: float
+    start: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a fit gave, or why it failed.
+
+    Arguments: parameters P; errors, held-out root mean squares by observable (eV/atom, eV/Å, eV/atom of V sigma/N) and train, those of
+    the frames fitted; criterion, ln E + ln F held out; cost, operations for each atom and step; weights and strength chosen; method;
+    theta [P] and theta_folds [folds, P] with the stress offsets last where the data have stress; failure, empty where there was none.
+    """
+
+    parameters: int = 0
+    errors: Mapping[str, float] = field(default_factory=dict)
+    train: Mapping[str, float] = field(default_factory=dict)
+    criterion: float = float("inf")
+    cost: float = 0.0
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    strength: float = 0.0
+    method: str = ""
+    theta: Array = field(default_factory=lambda: np.zeros(0))
+    theta_folds: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    failure: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """All but the arrays, as JSON data."""
+        return {n: dict(v) if isinstance(v, Mapping) else v for n, v in vars(self).items() if not n.startswith("theta")}
+
+
+def run(task: Task) -> Outcome:
+    """Fit a task; a fit that cannot be done is an outcome with its reason. One thread."""
+    threads.set_threads(1)
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, "blas"):
+            found = _run(replace(task, study=at_home(task.study)))
+    except (ComposerError, FloatingPointError, ValueError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
+        return Outcome(failure=f"{type(error).__name__}: {error}")
+    if not np.isfinite(found.criterion) or not np.isfinite(found.theta).all():
+        return Outcome(failure="the fit gave numbers that are not finite")
+    return found
+
+
+def _run(task: Task) -> Outcome:
+    expansion = Expansion(task.study, task.expression)
+    spent = cost(expansion.model, task.density)
+    return replace(_expanded(task, expansion) if expansion.possible else _fused(task, expansion.model), cost=spent)
+
+
+def _expanded(task: Task, expansion: Expansion) -> Outcome:
+    study, several = expansion.study, len(task.study.folds) > 1
+    weights, strength = task.weights or _plain(study), RIDGE
+    u = np.zeros(expansion.size) if expansion.linear else _start(task, expansion)
+    if not expansion.linear:
+        u = _minimum(expansion, u, weights, strength, 1e-6)
+    if several:
+        gauge = expansion.gauge(u)
+
+        def penal(factor: Factor) -> Factor:
+            return _around(expansion.penal(factor.norms), u)
+
+        choice = choose(cast(Any, expansion.steps(u)), penal, task.weights, None, gauge)
+        weights, strength = choice.weights, choice.strength
+    u = _minimum(expansion, u, weights, strength, 1e-9)
+    folds = []
+    for fold in study.folds if several else []:
+        others = frozenset(study.folds) - {fold}
+        folds.append(_minimum(expansion, u, weights, strength, 1e-5, others, REFIT))
+    squares = [{k: v for k, v in expansion.squares(uf).items() if k[1] == fold} for fold, uf in zip(study.folds, folds)] if folds else []
+    train = _errors([expansion.squares(u)])
+    errors = _errors(squares) if squares else train
+    method = "linear" if expansion.linear else "variable projection"
+    return Outcome(
+        expansion.model.size, errors, train, criterion(errors), 0.0, asdict(weights), strength, method, u, np.array(folds).reshape(-1, len(u))
+    )
+
+
+def _minimum(
+    expansion: Expansion, u: Array, weights: Weights, strength: float, tolerance: float, folds: frozenset[int] | None = None, limit: int = LIMIT
+) -> Array:
+    """The minimum from u over some folds, under the penalty that belongs to all data at u."""
+    whole = joined(expansion.steps(u), weights)
+    penal = weigh(expansion.penal(whole.norms), float(np.sqrt(strength)))
+    part = Part(expansion, weights, frozenset(expansion.study.folds) if folds is None else folds)
+    if expansion.linear:
+        return u + solve(part.factor(u), prior=_around(penal, u), gauge=expansion.gauge(u)).theta
+    point: Point = minimise(cast(Problem, part), u, penal, _exact(expansion), expansion.gauge, tolerance, limit)[0]
+    return point.u
+
+
+def _exact(expansion: Expansion) -> NDArray[np.bool_]:
+    """Unknowns that are solved exactly: those of leaves of which no two are multiplied, the largest first."""
+    clash = {frozenset((a, b)) for m, _ in expansion.monomials for a in m for b in m if a != b or m.count(a) > 1}
+    chosen: list[str] = []
+    for digest in sorted(expansion.leaves, key=lambda d: (-expansion.leaves[d].size, d)):
+        if all(frozenset((digest, other)) not in clash for other in (*chosen, digest)):
+            chosen.append(digest)
+    found = np.ones(expansion.size, dtype=bool)
+    for digest in expansion.leaves:
+        if digest not in chosen:
+            found[expansion.places[digest]] = False
+    return found
+
+
+def _start(task: Task, expansion: Expansion) -> Array:
+    theta = expansion.model.theta.numpy() if task.start is None else task.start
+    u = np.zeros(expansion.size)
+    u[: expansion.model.size] = theta
+    return u
+
+
+def _fused(task: Task, model: Model) -> Outcome:
+    """A fit by kernels compiled for the whole expression."""
+    from composer.fit.fitting import fit
+
+    if task.start is not None:
+        model = model.with_parameters(torch.from_numpy(task.start))
+    fitted = fit(model, task.study.data, task.weights, seed=task.seed, folds=len(task.study.folds), quiet=True)
+    shown = {o: {"energy": 1e-3, "forces": 1.0} for o in ("cv", "train")}
+    errors, train = ({o: f * getattr(e, o).rmse for o, f in shown[n].items() if getattr(e, o)} for n, e in (("cv", fitted.cv or fitted.train), ("train", fitted.train)))
+    theta = np.concatenate([fitted.model.theta.numpy(), [fitted.stress_offset] * task.study.offset])
+    return Outcome(model.size, errors, train, criterion(errors), 0.0, asdict(fitted.weights), fitted.ridge, fitted.method, theta)
+
+
+def criterion(errors: Mapping[str, float]) -> float:
+    """ln E + ln F of root mean squares (whichever there is)."""
+    judged = [o for o in ("energy", "forces") if o in errors] or list(errors)
+    return float(np.sum([np.log(max(errors[o], 1e-300)) for o in judged]))
+
+
+def _errors(squares: list[dict[tuple[str, int], tuple[float, int]]]) -> dict[str, float]:
+    found = {}
+    for observable in RESTS:
+        parts = [v for s in squares for (o, _), v in s.items() if o == observable]
+        if parts:
+            found[observable] = float(np.sqrt(sum(p[0] for p in parts) / sum(p[1] for p in parts)))
+    return found
+
+
+def _plain(study: Study) -> Weights:
+    return study.weights
+
+
+def _around(prior: Factor, u: Array) -> Factor:
+    """The penalty as seen by a step from u."""
+    return replace(prior, rhs=prior.rhs - prior.triangle @ u)
+
+
+def model_of(expression: Expression, study: Study, theta: Array) -> Model:
+    """The model of an outcome."""
+    model = Model(expression, study.species)
+    return model.with_parameters(torch.from_numpy(np.ascontiguousarray(theta[: model.size])))
