@@ -31,11 +31,24 @@ def embedded_atom() -> Any:
 
 
 def stillinger_weber() -> Any:
-    return composer.model.compile(StillingerWeber(cutoff=systems.SW_CUTOFF), ["Si"], quiet=True)
+    q = systems.SW
+    values = {
+        "StillingerWeber.A": q["epsilon"] * q["A"],
+        "StillingerWeber.B": q["B"],
+        "StillingerWeber.sigma": q["sigma"],
+        "StillingerWeber.gamma": q["gamma"],
+        "StillingerWeber.angular": q["epsilon"] * q["lambda"],
+        "StillingerWeber.cosine": q["cos0"],
+    }
+    return composer.model.compile(StillingerWeber(cutoff=systems.SW_CUTOFF), ["Si"], values, quiet=True)
 
 
 def tersoff() -> Any:
-    return composer.model.compile(Tersoff(), ["Si"], quiet=True)
+    q = systems.TERSOFF
+    names = {"A": "A", "B": "B", "lambda1": "lambda1", "lambda2": "lambda2", "lambda3": "lambda3", "beta": "beta", "n": "n", "c": "c", "d": "d"}
+    values = {f"Tersoff.{ours}": q[theirs] for ours, theirs in names.items()} | {"Tersoff.cosine": q["cos0"]}
+    expression = Tersoff(inner=systems.TERSOFF_INNER, cutoff=systems.TERSOFF_CUTOFF, m=3)
+    return composer.model.compile(expression, ["Si"], values, quiet=True)
 
 
 def three_body(cutoff: float = 4.615858, species: str = "Mo") -> Any:

@@ -150,7 +150,7 @@ struct Neighbourhood {
       real *__restrict l = len, *__restrict v = inv;
       const real *__restrict a = d0, *__restrict b = d1, *__restrict c = d2;
       for (int j = 0; j < count; ++j) {
-        const real r = std::sqrt(a[j] * a[j] + b[j] * b[j] + c[j] * c[j]);
+        const real r = std::sqrt(a[j] * a[j] + b[j] * b[j] + c[j] * c[j] + real(1e-40));  // two atoms at one place: finite
         l[j] = r;
         if constexpr (Inverse) v[j] = real(1) / r;
       }
