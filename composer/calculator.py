@@ -45,7 +45,7 @@ class Calculator(AseCalculator):
         self.model, self.skin = model, float(skin)
         self.builds = 0  # lists of neighbours made so far
         self._batch: Batch | None = None
-        self._symbols: tuple[str, ...] = ()
+        self._symbols = b""  # atomic numbers
         self._watch: Watch | None = None
 
     def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
@@ -69,7 +69,7 @@ class Calculator(AseCalculator):
 
     def _place(self, atoms: Any) -> Batch:
         """The batch of the present atoms: the old list at new positions while that is safe, else a new list."""
-        symbols, old = tuple(atoms.symbols), self._batch
+        symbols, old = atoms.numbers.tobytes(), self._batch
         x, cell = torch.from_numpy(atoms.positions), torch.from_numpy(atoms.cell.array)[None]
         known = symbols == self._symbols and old is not None and old.pbc[0].tolist() == atoms.pbc.tolist()
         if old is not None and known and not needs_rebuild(old, x, cell):

@@ -376,6 +376,8 @@ def _rebuild(expression: Expression, species: tuple[str, ...], flat: np.ndarray)
 
 
 def _by_structure(batch: Batch, site: Tensor) -> Tensor:
+    if batch.structures == 1:
+        return site.sum().reshape(1)
     total = torch.zeros(batch.structures, dtype=torch.float64)
     home = torch.repeat_interleave(torch.arange(batch.structures), batch.offsets.diff())
     return total.index_add_(0, home, site)

@@ -121,7 +121,9 @@ def update(batch: Batch, positions: Tensor, cells: Tensor | None = None) -> Batc
     Errors: DataError when a shape does not fit.
     """
     positions, cells = _places(batch, positions, cells)
-    return dataclasses.replace(batch, positions=positions, cells=cells)
+    moved = dataclasses.replace(batch, positions=positions, cells=cells)
+    moved.__dict__.update({k: v for k, v in batch.__dict__.items() if k in ("_sites", "_blocks")})  # what kernels derived from the list
+    return moved
 
 
 def needs_rebuild(batch: Batch, positions: Tensor, cells: Tensor | None = None) -> bool:

@@ -83,6 +83,14 @@ class Leaf:
         fixed = any(declared[_short(e)].amplitude and bool(e.start.any()) for e in held)
         return not fixed and all(declared[_short(e)].amplitude and e.key in known for e in self.entries)
 
+    @cached_property
+    def amplitudes(self) -> NDArray[np.intp]:
+        """Which of the free numbers scale the leaf (all of them where none is declared to)."""
+        declared = {t.digest: t.params() for t in self.expression.terms()}
+        marks = [np.full(self.model.layout.slots[e.key].size, declared[e.term][_short(e)].amplitude) for e in self.entries]
+        found = np.flatnonzero(np.concatenate([np.zeros(0, bool), *marks]))
+        return found if len(found) else np.arange(self.size)
+
     @property
     def plain(self) -> bool:
         """Whether the leaf is one number and no function of the neighbours."""

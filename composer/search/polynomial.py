@@ -86,18 +86,20 @@ def leaves(expression: Expression) -> dict[str, Expression]:
     return {expression.digest: expression}
 
 
-def tangent(polynomial: Polynomial, free: Mapping[str, bool], zero: Iterable[str] = ()) -> tuple[dict[str, Polynomial], Polynomial]:
-    """The first-order expansion of a polynomial in its linear leaves: multiplier of each free leaf, and what is left.
+def tangent(
+    written: Polynomial, free: Mapping[str, bool], zero: Iterable[str], linear: Mapping[str, bool]
+) -> tuple[dict[str, Polynomial], Polynomial]:
+    """The first-order expansion of a polynomial in its leaves: multiplier de/df of each free leaf, and what is left.
 
-    e is about rest + sum_f m_f f with m_f = de/df and rest = e - sum_f m_f f at the present leaves; leaves in `zero` are zero there.
-    Arguments: polynomial; free, whether a leaf has numbers to fit; zero.
+    Linear leaves f are unknown themselves: e is about rest + sum_f m_f f with rest = e - sum_f m_f f. For other leaves the unknown is a
+    step of their numbers, and rest holds their present value. Leaves in `zero` are zero at the point of expansion.
+    Arguments: written; free, whether a leaf has numbers to fit; zero; linear.
     """
     gone = set(zero)
-    now = polynomial.without(gone)
-    multipliers = {f: m for f in polynomial.leaves if free[f] and (m := polynomial.derivative(f).without(gone)).terms}
-    rest = now
+    rest = written.without(gone)
+    multipliers = {f: m for f in written.leaves if free[f] and (m := written.derivative(f).without(gone)).terms}
     for leaf, m in multipliers.items():
-        if leaf not in gone:
+        if leaf not in gone and linear[leaf]:
             rest = rest - m * Polynomial((((leaf,), 1.0),))
     return multipliers, rest
 

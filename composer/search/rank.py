@@ -1,0 +1,287 @@
+"""All neighbours of an expression ranked from one pass over the data, without fitting any of them.
+
+A neighbour is expanded to first order at the numbers of its parent, with what is new at amplitude zero: its columns are blocks m x_k of
+leaves with frozen multipliers. For sums of linear terms that is exact. The linear problem is solved without each fold in turn, under
+the weights and the strength of the prior of the parent, so that what is predicted is the change of the held-out criterion itself; the
+fall of the penalised chi2 (Rao's score gain; for a removal minus Wald's price) is told beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg as sla
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from composer.algebra import Expression
+from composer.errors import AlgebraError
+from composer.fit.weights import Weights
+from composer.model import Model
+from composer.runtime import threads
+from composer.search.expansion import roughness
+from composer.search.leaf import Leaf
+from composer.search.moves import Move
+from composer.search.polynomial import polynomial, tangent
+from composer.search.sheet import E0, OFFSET, REFERENCE, Key, Order, Sheet, Study, sheet, union
+from composer.search.trial import criterion
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """A fitted expression whose neighbours are asked for (None before the first): weights and strength of its fit, numbers by leaf."""
+
+    expression: Expression
+    weights: Weights
+    strength: float
+    numbers: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A neighbour with what is expected of it: change of the held-out criterion, fall of chi2, number of parameters, start for its fit."""
+
+    move: Move
+    change: float
+    gain: float
+    parameters: int
+    start: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The columns of a neighbour: free leaves with the key and the places of their block, what is fixed, and numbers at the expansion."""
+
+    expression: Expression
+    blocks: tuple[tuple[Leaf, Key, tuple[int, ...]], ...]
+    fixed: Key
+    zero: frozenset[str]
+
+    @property
+    def keys(self) -> list[Key]:
+        return [k for _, k, _ in self.blocks] + [self.fixed]
+
+
+class Bank:
+    """Blocks that depend on no number: computed once for all parents of a search."""
+
+    def __init__(self, study: Study, vocabulary: Sequence[Expression], mapper: Any = map) -> None:
+        self.study, self.mapper = study, mapper
+        self._static: dict[Key, tuple[int, ...]] = {}
+        self._leaves: dict[str, Expression] = {}
+        self._sheet: Sheet | None = None
+        for word in vocabulary:
+            self.add(plan(study, word, {}, study.leaves.of(word)))
+
+    def add(self, made: Plan) -> None:
+        """Have the columns of a plan as far as they depend on no number."""
+        self._leaves |= known(self.study, made)
+        wanted = union([(k, p) for _, k, p in made.blocks if self.static(k)])
+        for key, places in wanted.items():
+            self._static[key] = tuple(sorted({*self._static.get(key, ()), *places}))
+        if self.static(made.fixed):
+            self._static.setdefault(made.fixed, (0,))
+
+    def static(self, key: Key) -> bool:
+        """Whether a key depends on no number: multipliers hold no free leaf, and the leaf itself is linear."""
+        leaves = [self.study.leaves[self._leaves[d]] for d in (*key[1].leaves, *key[2:])]
+        return not any(leaf.size for leaf in leaves[: len(key[1].leaves)]) and all(leaf.linear for leaf in leaves)
+
+    def holds(self, made: Plan) -> bool:
+        self._leaves |= known(self.study, made)
+        if all(self.static(k) for k in made.keys):
+            self.add(made)
+            return True
+        return False
+
+    def sheet(self) -> Sheet:
+        """The columns of the bank."""
+        if self._sheet is None or not set(self._static) <= set(self._sheet.place) or any(len(self._sheet.place[k]) < len(p) for k, p in self._static.items()):
+            self._sheet = sheet(self.study, _order(self.study, self._static, self._leaves, {}), self.mapper)
+        return self._sheet
+
+    @property
+    def wanted(self) -> dict[Key, tuple[int, ...]]:
+        return self._static
+
+
+def plan(study: Study, expression: Expression, present: Mapping[str, Array], leaves: Mapping[str, Leaf]) -> Plan:
+    """How an expression is expanded at the present numbers of its leaves; leaves without are at amplitude zero."""
+    fresh = frozenset(d for d, leaf in leaves.items() if leaf.size and d not in present)
+    written = polynomial(expression)
+    free = {d: bool(leaf.size) for d, leaf in leaves.items()}
+    linear = {d: leaf.linear for d, leaf in leaves.items()}
+    multipliers, rest = tangent(written, free, fresh, linear)
+    blocks = []
+    for digest, m in multipliers.items():
+        leaf = leaves[digest]
+        if leaf.staged and m.constant is None:
+            raise AlgebraError(f"{leaf.expression} was to be multiplied", "It reads scalars of neighbours", "Add it instead")
+        places = leaf.places if leaf.linear or digest not in fresh else leaf.places[leaf.amplitudes]
+        blocks.append((leaf, ("block", m, leaf.source.digest), tuple(int(p) for p in places)))
+    return Plan(expression, tuple(blocks), ("fixed", rest), fresh)
+
+
+def known(study: Study, made: Plan) -> dict[str, Expression]:
+    """Every leaf that the keys of a plan name."""
+    inside = {leaf.digest: leaf.expression for leaf in study.leaves.of(made.expression).values()}
+    return inside | {leaf.source.digest: leaf.source.expression for leaf, _, _ in made.blocks}
+
+
+def rank(study: Study, parent: Parent, moves: Sequence[Move], bank: Bank, largest: int, mapper: Any = map) -> list[Proposal]:
+    """Proposals for all moves whose neighbour has at most `largest` numbers, the best predicted change first."""
+    stay = plan(study, parent.expression, parent.numbers, study.leaves.of(parent.expression))
+    plans, count = [], {}
+    for move in moves:
+        try:
+            leaves = study.leaves.of(move.expression)
+            size = len(study.species) + _size(leaves)
+            if size <= largest:
+                plans.append((move, plan(study, move.expression, parent.numbers, leaves)))
+                count[move] = size
+        except AlgebraError:
+            continue
+    static = [bank.holds(stay)] + [bank.holds(p) for _, p in plans]
+    inside, outside = [p for p, s in zip(plans, static[1:]) if s], [p for p, s in zip(plans, static[1:]) if not s]
+    found = []
+    for group, whole in ((inside, True), (outside, False)):
+        if group:
+            # the parent stands beside its neighbours on the same columns: its own error is predicted like theirs
+            one = bank.sheet() if whole and static[0] else sheet(study, _joint(study, parent, [stay, *(p for _, p in group)]), mapper)
+            wanted = bank.wanted if whole and static[0] else _wanted([stay, *(p for _, p in group)])
+            found += _predict(study, parent, stay, group, one, wanted, count)
+    return sorted(found, key=lambda p: (p.change, p.move.expression.canonical))
+
+
+def _size(leaves: Mapping[str, Leaf]) -> int:
+    return sum({e.key: leaf.model.layout.slots[e.key].size for leaf in leaves.values() for e in leaf.entries}.values())
+
+
+def _wanted(plans: Sequence[Plan]) -> dict[Key, tuple[int, ...]]:
+    blocks = union([(k, p) for made in plans for _, k, p in made.blocks])
+    return blocks | {made.fixed: (0,) for made in plans}
+
+
+def _joint(study: Study, parent: Parent, plans: Sequence[Plan]) -> Order:
+    leaves = {d: e for made in plans for d, e in known(study, made).items()}
+    return _order(study, _wanted(plans), leaves, parent.numbers)
+
+
+def _order(study: Study, wanted: Mapping[Key, tuple[int, ...]], leaves: Mapping[str, Expression], theta: Mapping[str, Array]) -> Order:
+    keys = sorted(wanted, key=repr)
+    blocks = {k: wanted[k] for k in keys if k[0] == "block"}
+    return Order((REFERENCE, *([OFFSET] if study.offset else []), E0, *keys), dict(sorted(leaves.items())), theta, blocks)
+
+
+def _predict(
+    study: Study, parent: Parent, stay: Plan, group: list[tuple[Move, Plan]], one: Sheet, wanted: Mapping[Key, tuple[int, ...]], count: Mapping[Move, int]
+) -> list[Proposal]:
+    """Predicted changes of a group of neighbours on one sheet."""
+    now = _linear(study, parent, stay, one, wanted)
+
+    def proposal(item: tuple[Move, Plan]) -> Proposal | None:
+        move, made = item
+        try:
+            then = _linear(study, parent, made, one, wanted)
+        except np.linalg.LinAlgError:
+            return None
+        start = _start(study, parent, made, then.solution)
+        change, gain = then.criterion - now.criterion, now.chi2 - then.chi2
+        return Proposal(move, change, gain, count[move], start) if np.isfinite([change, gain]).all() else None
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads.count()) as pool:
+        return [p for p in pool.map(proposal, group) if p is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """Held-out criterion, penalised chi2 and solution of a linear problem."""
+
+    criterion: float
+    chi2: float
+    solution: Array
+
+
+def _linear(study: Study, parent: Parent, made: Plan, one: Sheet, wanted: Mapping[Key, tuple[int, ...]]) -> _Linear:
+    columns = [*one.place[E0], *(one.place[OFFSET] if study.offset else [])]
+    parts, start = [], len(columns)
+    for leaf, key, places in made.blocks:
+        columns += one.place[key][np.searchsorted(wanted[key], places)].tolist()
+        parts.append((leaf, np.arange(start, start + len(places))))
+        start += len(places)
+    factors = one.select(columns, {REFERENCE: 1.0, made.fixed: -1.0})
+    scales = parent.weights.scales
+    scaled = {k: (f.triangle / scales[k[0]], f.rhs / scales[k[0]]) for k, f in factors.items()}
+    norms = np.sqrt(sum(np.sum(t**2, axis=0) for t, _ in scaled.values()))
+    penal = roughness([(leaf, p) for leaf, p in parts if len(p) == leaf.size], norms).triangle * np.sqrt(parent.strength)
+    whole = _solve(list(scaled.values()), penal)
+    chi2 = sum(float(np.sum((t @ whole - b) ** 2)) for t, b in scaled.values()) + float(np.sum((penal @ whole) ** 2))
+    # what no column reaches is the same for every choice of columns in the penalised cost: rss is part of it
+    chi2 += sum(float(f.rss) / scales[k[0]] ** 2 for k, f in factors.items())
+    squares: dict[str, list[float]] = {}
+    for fold in study.folds:
+        rest = [ab for k, ab in scaled.items() if k[1] != fold]
+        x = _solve(rest, penal) if len(study.folds) > 1 else whole
+        for (observable, of), factor in factors.items():
+            if of == fold:
+                squares.setdefault(observable, []).append(float(np.sum((factor.triangle @ x - factor.rhs) ** 2) + factor.rss))
+    rows = {o: sum(f.rows for (observable, _), f in factors.items() if observable == o) for o in squares}
+    return _Linear(criterion({o: float(np.sqrt(sum(s) / rows[o])) for o, s in squares.items()}), chi2, whole)
+
+
+def _solve(rows: list[tuple[Array, Array]], penal: Array) -> Array:
+    """Least squares of stacked rows and a penalty towards zero, by QR."""
+    matrix = np.concatenate([t for t, _ in rows] + [penal])
+    target = np.concatenate([b for _, b in rows] + [np.zeros(len(penal))])
+    full = np.linalg.qr(np.column_stack([matrix, target]), mode="r")
+    size = matrix.shape[1]
+    triangle, rhs = full[:size, :size], full[:size, size]
+    diagonal = np.abs(np.diagonal(triangle))
+    if len(diagonal) == size and diagonal.min(initial=np.inf) > 1e-13 * np.linalg.norm(triangle, axis=0).max(initial=0.0):
+        return np.asarray(sla.solve_triangular(triangle, rhs))
+    norms = np.linalg.norm(matrix, axis=0)
+    scale = np.where(norms > 0, norms, 1.0)
+    return np.linalg.lstsq(matrix / scale, target, rcond=1e-13)[0] / scale
+
+
+def _start(study: Study, parent: Parent, made: Plan, solution: Array) -> Array:
+    """Free numbers of the neighbour's model [P] from those of the parent and the solution."""
+    model = Model(made.expression, study.species)
+    flat = model.flat.numpy().copy()
+    for digest, leaf in study.leaves.of(made.expression).items():
+        if digest in parent.numbers:
+            _put(model, flat, leaf, np.asarray(parent.numbers[digest]))
+    flat[: len(study.species)] = solution[: len(study.species)]
+    begin = len(study.species) + study.offset
+    for leaf, _, places in made.blocks:
+        part = solution[begin : begin + len(places)]
+        begin += len(places)
+        if leaf.linear:
+            _put(model, flat, leaf, part)
+    return flat[model.free.numpy()]
+
+
+def _put(model: Model, flat: Array, leaf: Leaf, values: Array) -> None:
+    begin = 0
+    for entry in leaf.entries:
+        slot = model.layout.slots[entry.key]
+        flat[slot.offset : slot.offset + slot.size] = values[begin : begin + slot.size]
+        begin += slot.size
+
+
+def numbers(study: Study, expression: Expression, theta: Array) -> dict[str, Array]:
+    """Free numbers of every leaf by digest, from those of the model [P]."""
+    model = Model(expression, study.species)
+    flat = model.flat.numpy().copy()
+    flat[model.free.numpy()] = theta[: model.size]
+    found = {}
+    for digest, leaf in study.leaves.of(expression).items():
+        slots = [model.layout.slots[e.key] for e in leaf.entries]
+        found[digest] = np.concatenate([np.zeros(0), *(flat[s.offset : s.offset + s.size] for s in slots)])
+    return found
