@@ -9,7 +9,7 @@ from composer.codegen.places import flat, rolled, size_of
 from composer.codegen.printer import Block
 from composer.codegen.schedule import Nest, Output, static_of
 from composer.ir.indices import Neighbor, Range, Species, neighbors
-from composer.ir.nodes import Node, bound_of, relation_of, swap
+from composer.ir.nodes import Node, bound_of
 
 if TYPE_CHECKING:
     from composer.codegen.cpp import Stage
@@ -121,7 +121,7 @@ class PairNest:
         stage, nest = self.stage, self.nest
         j, k = nest.loops
         block = Block(stage.resolve(nest, {}), "t")
-        summed = [stage.plan.lower(swap(n)) if relation_of(n) == "gt" and neighbors(n.free) else n for n in nest.sums]
+        summed = [stage.plan.forms[n] for n in nest.sums]
         texts = block.emit([n.args[0] for n in summed])
         before, outer, start, inner, stop, after = [], [], [], list(block.lines), [], []
         for m, (node, form, text) in enumerate(zip(nest.sums, summed, texts, strict=True)):

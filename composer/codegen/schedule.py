@@ -78,6 +78,7 @@ class Schedule:
         self.site: dict[Node, None] = {}  # scalars of the site, arguments first
         self.stacks: dict[Node, None] = {}  # stacks of the site kept as arrays, arguments first
         self.placed: dict[Node, Nest] = {}
+        self.forms: dict[Node, Node] = {}  # how a placed sum is run: itself or its mirror image
         self.row_count = 0
         self.uses_length = self.uses_inverse = False
         for output in self.outputs:
@@ -176,19 +177,40 @@ class Schedule:
     # ---- sums
 
     def need_sum(self, node: Node) -> None:
-        """Place a sum in the nest of its loops."""
+        """Place a sum in the nest of its loops.
+
+        A sum over k for each j can also run as a sum over j that is scattered to k, with the roles exchanged: "gt" always does, and any
+        other one does when more of its body is computed in the nest of that form anyway.
+        """
         if node in self.placed:
             return
-        body, relation = node.args[0], relation_of(node)
-        if relation == "gt" and neighbors(node.free):
+        form, relation = node, relation_of(node)
+        if relation in ("gt", "ne") and neighbors(node.free):
             mirrored = self.lower(swap(node))
-            self._place(node, mirrored, mirrored.args[0], relation_of(mirrored))
-        else:
-            self._place(node, node, body, relation)
+            if relation == "gt" or self._new_work(mirrored) < self._new_work(node):
+                form = mirrored
+        self.forms[node] = form
+        self._place(node, form, form.args[0], relation_of(form))
+
+    def _new_work(self, form: Node) -> int:
+        """Nodes of two neighbours in the body of a sum that its nest does not compute yet."""
+        nest = self._nests.get((self.level(form.args[0]), self._loops(form), relation_of(form), ()))
+        seen: set[Node] = set(nest.visited) if nest else set()
+        pending, count = [form.args[0]], 0
+        while pending:
+            node = pending.pop()
+            if node not in seen and len(neighbors(node.free)) == 2 and node.op not in ("sum", "at"):
+                seen.add(node)
+                count += 1
+                pending.extend(node.args)
+        return count
+
+    def _loops(self, form: Node) -> tuple[Neighbor, ...]:
+        given = given_of(form)
+        return neighbors(form.args[0].free | bound_of(form) | ({given} if given else set()))
 
     def _place(self, node: Node, as_summed: Node, body: Node, relation: str) -> None:
-        given = given_of(as_summed)
-        loops = neighbors(body.free | bound_of(as_summed) | ({given} if given else set()))
+        loops = self._loops(as_summed)
         slots = {n.slot for n in loops}
         static = {i for i in body.free | bound_of(as_summed) if isinstance(i, Range) or (isinstance(i, Species) and i.slot not in slots)}
         ranges = tuple(sorted(static, key=lambda i: (isinstance(i, Range), i.key)))

@@ -100,7 +100,7 @@ class _Sweep:
         slots = {i.slot for i in arg.free if isinstance(i, Neighbor)}
         lost |= {i for i in part.free - arg.free if not isinstance(i, Neighbor) and not (isinstance(i, Species) and i.slot in slots)}
         gone = {i.slot for i in lost if isinstance(i, Neighbor)}
-        for index in arg.free:
+        for index in sorted(arg.free, key=lambda i: i.key):  # in the same order in every process
             if isinstance(index, Species) and index.slot in gone and index not in part.free:
                 part = mul(part, mark(index))  # summed over that neighbour, but for each of its species apart
         kept = [i for i in context if i in arg.free]

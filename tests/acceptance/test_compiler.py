@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 
-from benchmarks import models, peers_lammps, peers_torch, systems
+from benchmarks import hand_written, models, peers_lammps, peers_torch, systems
 from composer.model import Model
 from composer.runtime.kernel import row_length
 from composer.runtime.threads import count, set_threads
@@ -131,6 +131,16 @@ def test_compiler_22_a_training_gradient_keeps_nothing_for_each_pair() -> None:
     kernel = model.kernel("gradient")
     per_thread = 8 * kernel.code.rows * row_length(batch.max_neighbors)
     assert per_thread < 4e6  # bytes: rows of one site, whatever the number of atoms
+
+
+def test_a_term_equals_what_an_expert_writes_by_hand() -> None:
+    model = hand_written.model()
+    batch = model.prepare([hand_written.crystal(3)], skin=0.5)
+    energies, forces = hand_written.by_hand(model, batch)()
+    result = model(batch)
+    assert float(forces.abs().max()) > 0.1
+    assert torch.allclose(result.energies, energies, rtol=0, atol=1e-11)
+    assert torch.allclose(result.forces, forces, rtol=0, atol=1e-10)
 
 
 def test_an_atom_without_neighbours_and_atoms_at_one_place() -> None:

@@ -1,0 +1,267 @@
+"""Accuracy of the models that `composer.search` finds: `python -m benchmarks accuracy --only Mo --parts cv,cost --json out.json`.
+
+Parts: cv (grouped cross-validation on train beside the SNAP basis), cost (time of a force call), types (one config_type left out), md (hot
+dynamics), gain (predicted gains of the search beside realised ones), test (a look at the official test set, logged). Test files are opened
+by the part test alone, and only from a committed working tree.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+import composer
+from benchmarks import core, held_out, looks, peers_lammps
+from benchmarks.held_out import Errors, Make
+from benchmarks.sets import SETS, Case, Published, hot
+from benchmarks.snap_basis import Snap
+from benchmarks.timing import Row, interleave
+from benchmarks.winner import Settings, Winner, winner
+from composer.data import Data
+
+UNITS = {"energy": (1000.0, "meV/atom"), "forces": (1.0, "eV/Å")}
+RUNS, PICOSECONDS, SMALLEST = 20, 10.0, 32  # of hot dynamics; smaller cells are repeated
+COST_BAR, GAIN_BAR = 0.2, 0.7
+RESAMPLES = 2000
+
+
+@dataclass(eq=False)
+class Study:
+    """One set and the model that is measured on it; both are made when first asked for."""
+
+    case: Case
+    settings: Settings
+    repeats: int = 9
+    commit: str = field(default_factory=looks.commit)
+
+    @cached_property
+    def train(self) -> Data:
+        found = self.case.training()
+        say(f"{self.case.name}: {found}, {len(set(found.groups.tolist()))} groups")
+        return found
+
+    @cached_property
+    def winner(self) -> Winner:
+        found = winner(self.case, self.train, self.settings)
+        say(f"{self.case.name}: {found.title}")
+        return found
+
+    @cached_property
+    def peer(self) -> Make:
+        say(f"{self.case.name}: rows of the SNAP basis")
+        return held_out.snap_rows(self.train, self.case.peer())
+
+    @cached_property
+    def weight(self) -> float:
+        """Weight of energies that is best for the peer in its own cross-validation: it favours the peer."""
+        return held_out.best_weight(self.peer(np.arange(len(self.train))), held_out.folds(self.train, self.settings.seed))
+
+    def ours(self, weight: float) -> Make:
+        return held_out.model_rows(self.train, self.winner.model, weight)
+
+    def both(self) -> dict[str, Make]:
+        return {"ours": self.ours(self.weight), "peer": self.peer}
+
+
+def rows(only: str = "", repeats: int = 9, parts: str = "cv,cost", settings: Settings | None = None) -> Iterator[Row]:
+    """Measure `parts` (comma-separated) of the sets named or containing `only`."""
+    torch.set_num_threads(1)
+    composer.set_threads(2)
+    asked = [part.strip() for part in parts.split(",")]
+    if unknown := [part for part in asked if part not in PARTS]:
+        raise SystemExit(f"Parts {unknown} of the accuracy table were asked for. Known are {', '.join(PARTS)}. Use these names.")
+    if "test" in asked:
+        looks.committed()  # before anything is found, so that what is measured is what was committed
+    for case in [c for c in SETS if c.name.lower() == only.lower()] or [c for c in SETS if only.lower() in c.name.lower()]:
+        if case.missing:
+            yield Row(case.name, None, None, None, "", case.missing)
+            continue
+        study = Study(case, settings or Settings(), repeats)
+        for part in asked:
+            yield from PARTS[part](study)
+
+
+# ---- cross-validation on train
+
+
+def cv(study: Study) -> Iterator[Row]:
+    """Grouped 5-fold cross-validation, three divisions, beside the SNAP basis; paired bootstrap over groups."""
+    found: dict[str, list[Errors]] = {"ours": [], "peer": []}
+    divisions = [held_out.folds(study.train, study.settings.seed + k) for k in (1, 2, 3)]  # not the one that a search of this seed used
+    for number, fold in enumerate(divisions, 1):
+        for side, make in study.both().items():
+            found[side].append(held_out.held_out(make, fold, fold, study.weight))
+        say(f"{study.case.name}: division {number} of 3 held out")
+    groups = study.train.groups
+    intervals = held_out.interval(found["ours"], found["peer"], groups)
+    sizes = [make(np.arange(len(study.train))).parameters for make in (study.peer,)]
+    note = (
+        f"{study.winner.title}; SNAP {sizes[0]} coefficients; both by analysis.solve, E/N rows weighted {study.weight:.3g} 1/Å (best for SNAP); "
+        f"{len(np.unique(groups))} groups; the form was chosen on these frames; "
+    )
+    for o, (ours, peer, low, high) in intervals.items():
+        scale, unit = UNITS[o]
+        name = f"{study.case.name} CV {o} RMSE / SNAP"
+        yield Row(name, scale * ours, scale * peer, 1.0, unit, f"{note}ratio {ours / peer:.3f} [{low:.3f}, {high:.3f}]")
+        yield Row(f"{study.case.name} CV {o}: 97.5 % bound of the ratio", high, None, 1.0, "", "paired bootstrap over groups")
+
+
+def types(study: Study) -> Iterator[Row]:
+    """One config_type left out in turn: 95th percentile of |error| and the worst frame, beside the SNAP basis."""
+    kinds = np.array([f.config_type for f in study.train])
+    if len(np.unique(kinds)) < 2:
+        yield Row(f"{study.case.name} types", None, None, None, "", "skipped: the frames have no config_type to leave out")
+        return
+    inner = held_out.folds(study.train, study.settings.seed + 1)
+    found = {side: held_out.held_out(make, kinds, inner, study.weight) for side, make in study.both().items()}
+    for kind in np.unique(kinds):
+        for o, (scale, unit) in UNITS.items():
+            spread = {side: _spread(errors, o, kinds == kind) for side, errors in found.items()}
+            worst = ", ".join(f"{side} {scale * size:.3g} {unit} in frame {at}" for side, (_, size, at) in spread.items())
+            p95 = {side: scale * values[0] for side, values in spread.items()}
+            yield Row(f"{study.case.name} without {kind}, {o} 95th percentile", p95["ours"], p95["peer"], None, unit, f"worst RMSE: {worst}")
+
+
+def _spread(errors: Errors, observable: str, inside: NDArray[np.bool_]) -> tuple[float, float, int]:
+    """95th percentile of |error| of the frames inside, and the RMSE and place of the worst of them."""
+    frame = np.arange(len(inside)) if observable == "energy" else errors.frame
+    error, frame = (x[inside[frame]] for x in (getattr(errors, observable), frame))
+    counts = np.bincount(frame, minlength=len(inside))
+    size = np.sqrt(np.bincount(frame, error**2, len(inside)) / np.maximum(counts, 1))
+    return float(np.quantile(np.abs(error), 0.95)), float(size.max()), int(np.argmax(size))
+
+
+# ---- cost, dynamics, gains
+
+
+def cost(study: Study) -> Iterator[Row]:
+    """Force call of the winner / Pair time of LAMMPS snap with the published settings, the same crystal, one thread."""
+    atoms, snap = study.case.supercell(), study.case.peer()
+    steps = max(3, -(-core.LEAST_STEPS // study.repeats))
+    model = study.winner.model
+    composer.set_threads(1)
+    try:
+        with peers_lammps.Anchor(atoms, _style(snap), core.SKIN) as anchor:
+            timers = {"peer": lambda: anchor.pair_seconds(steps), "ours": core.model_forces(model, atoms, 4 * steps)}
+            seconds = interleave(timers, study.repeats)
+    finally:
+        composer.set_threads(2)
+    note = f"{len(atoms)} atoms, cutoffs {model.cutoff:g} and {snap.cutoff:g} Å, skin {core.SKIN} Å, E + F + virial"
+    per_atom = {side: 1e6 * t / len(atoms) for side, t in seconds.items()}
+    yield Row(f"{study.case.name} cost / LAMMPS snap", per_atom["ours"], per_atom["peer"], COST_BAR, "µs/atom", note)
+
+
+def _style(snap: Snap) -> peers_lammps.Style:
+    """The LAMMPS commands and files of a SNAP."""
+    blocks = [f"{e} {r} {w}\n" + "\n".join(map(str, c)) for e, r, w, c in zip(snap.elements, snap.radii, snap.weights, snap.coefficients)]
+    coefficients = f"{len(snap.elements)} {snap.coefficients.shape[1]}\n" + "\n".join(blocks) + "\n"
+    settings = "\n".join(f"{key} {value:g}" for key, value in snap.settings.items()) + "\nquadraticflag 0\n"
+    files = {"a.snapcoeff": coefficients, "a.snapparam": settings}
+    command = 'pair_coeff * * "{folder}/a.snapcoeff" "{folder}/a.snapparam" ' + " ".join(snap.elements)
+    return peers_lammps.Style(snap.elements, ("pair_style snap", command), files)
+
+
+def md(study: Study) -> Iterator[Row]:
+    """Hot runs of the winner from frames spread over the set."""
+    composer.set_threads(1)
+    starts = [_grown(study.train[int(at)].atoms()) for at in np.linspace(0, len(study.train) - 1, RUNS).round()]
+    lost = []
+    for seed, atoms in enumerate(starts):
+        temperature = hot(study.train, atoms)
+        verdict = composer.survives(study.winner.model, atoms, temperature, ps=PICOSECONDS, ensemble="nvt", seed=seed)
+        lost += [] if verdict else [f"run {seed} ({atoms.info['config_type']}, {len(atoms)} atoms, {temperature:.0f} K): {verdict.reason}"]
+        say(f"{study.case.name}: run {seed + 1} of {RUNS}, {len(atoms)} atoms, {temperature:.0f} K: {verdict.reason or 'survived'}")
+    composer.set_threads(2)
+    temperatures = sorted({round(hot(study.train, a)) for a in starts})
+    note = f"{RUNS - len(lost)} of {RUNS} survive {PICOSECONDS:g} ps of NVT at {temperatures[0]}-{temperatures[-1]} K; {'; '.join(lost)}"
+    yield Row(f"{study.case.name} hot MD runs lost of {RUNS}", float(len(lost)), None, 0.0, "runs", note)
+
+
+def _grown(atoms: Atoms) -> Atoms:
+    """A cell repeated along its shortest vector until it is large enough for dynamics."""
+    while len(atoms) < SMALLEST:
+        repeats = np.ones(3, int)
+        repeats[np.argmin(atoms.cell.lengths())] = 2
+        info = atoms.info
+        atoms = atoms.repeat(repeats)
+        atoms.info.update(info)
+    return atoms
+
+
+def gain(study: Study) -> Iterator[Row]:
+    """Rank correlation of the gains that the search predicted with those that it found."""
+    rho, name = study.winner.spearman, f"{study.case.name} gains, 1 - Spearman"
+    if rho is None:
+        yield Row(name, None, None, None, "", f"skipped: no search was run ({study.winner.origin})")
+    else:
+        yield Row(name, 1.0 - rho, None, 1.0 - GAIN_BAR, "", f"Spearman {rho:.3f} over all trials; {study.winner.origin}")
+
+
+# ---- the official test
+
+
+def test(study: Study) -> Iterator[Row]:
+    """Errors on the official test set, printed once: the look is logged first, from a committed state that has not changed."""
+    model, state = study.winner.model, looks.committed()
+    if state != study.commit:
+        raise SystemExit(f"A look at the test of {study.case.name} was asked for. The commit changed meanwhile. Start again from it.")
+    data = study.case.testing()
+    errors = model.evaluate(data)
+    numbers = {f"{o} {kind}": _sampled(errors, data, o, kind) for o in UNITS for kind in ("RMSE", "MAE")}
+    looks.record(study.case.name, str(model.expression), state, {"P": model.size, "origin": study.winner.origin, "errors": numbers})
+    print(errors, flush=True)
+    Console().print(_published(study.case, model.size, numbers))
+    aims = next((aim for most, aim in sorted(study.case.aims.items()) if model.size <= most), (None, None))
+    for o, aim in zip(UNITS, aims):
+        for kind in ("RMSE", "MAE"):
+            value, low, high = numbers[f"{o} {kind}"]
+            note = f"[{low:.4g}, {high:.4g}], bootstrap over groups; {_others(study.case, o, kind)}look {looks.count(study.case.name)}"
+            bar = aim if kind == "RMSE" else None
+            yield Row(f"{study.case.name} test {o} {kind}", value, None, bar, UNITS[o][1], f"{study.winner.title}; {note}")
+
+
+def _sampled(errors: Any, data: Data, observable: str, kind: str) -> tuple[float, float, float]:
+    """An error of all numbers and its 95 % interval, groups of frames drawn with replacement: (value, low, high)."""
+    size = np.abs(errors.error(observable)) ** (2 if kind == "RMSE" else 1)
+    labels = np.unique(data.groups, return_inverse=True)[1][errors.frame[observable]]
+    sums, counts = np.bincount(labels, size), np.bincount(labels).astype(float)
+    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES).astype(float)
+    values = np.append((drawn @ sums) / (drawn @ counts), sums.sum() / counts.sum())
+    values = np.sqrt(values) if kind == "RMSE" else values
+    return float(values[-1]), *map(float, np.quantile(values[:-1], (0.025, 0.975)))  # type: ignore[return-value]
+
+
+def _published(case: Case, size: int, numbers: dict[str, tuple[float, float, float]]) -> Table:
+    """Ours beside the published potentials, RMSE and MAE in columns of their own."""
+    out = Table("test of " + case.name)
+    for o, (_, unit) in UNITS.items():
+        for kind in ("RMSE", "MAE"):
+            out.add_column(f"{o} {kind}, {unit}", justify="right")
+    out.add_row(f"composer, P = {size}", *(f"{v:.3g} [{low:.3g}, {high:.3g}]" for v, low, high in numbers.values()))
+    for peer in case.published:
+        out.add_row(peer.name, *("-" if v is None else f"{v:.3g}" for v in map(lambda name: _value(peer, *name.split()), numbers)))
+    return out
+
+
+def _value(peer: Published, observable: str, kind: str) -> float | None:
+    return getattr(peer, f"{observable}_{kind.lower()}")
+
+
+def _others(case: Case, observable: str, kind: str) -> str:
+    known = [f"{p.name} {value}" for p in case.published if (value := _value(p, observable, kind)) is not None]
+    return f"published {kind}: {', '.join(known)}; " if known else ""
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+PARTS: dict[str, Callable[[Study], Iterator[Row]]] = {"cv": cv, "cost": cost, "types": types, "md": md, "gain": gain, "test": test}
+"""What can be measured, by name."""
