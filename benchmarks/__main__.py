@@ -34,15 +34,24 @@ def main(
     only: Annotated[str, typer.Option(help="measure the cases whose name contains this")] = "",
     repeats: Annotated[int, typer.Option(help="rounds of every case; the median is printed")] = 9,
     json_path: Annotated[Path | None, typer.Option("--json", help="write the rows to this file too")] = None,
+    parts: Annotated[str, typer.Option(help="accuracy: what to measure, of cv,cost,types,md,gain,test")] = "cv,cost",
+    model: Annotated[str, typer.Option(help="accuracy: an expression to measure instead of searching for one")] = "",
+    seconds: Annotated[float, typer.Option(help="accuracy: longest search of a set", max=1200)] = 1200,
+    budget: Annotated[int, typer.Option(help="accuracy: most trials of a search")] = 1000,
+    parameters: Annotated[int | None, typer.Option(help="accuracy: most fitted numbers; default 75, 124 for the alloys")] = None,
+    seed: Annotated[int, typer.Option(help="accuracy: of the search")] = 0,
 ) -> None:
     """Measure, print a table beside the bars, and write the rows as JSON."""
     name = f"benchmarks.{suite.value}"
     if find_spec(name) is None:
         raise typer.BadParameter(f"{suite.value} was asked for. This checkout has no module {name}. Run core instead.")
-    console, facts, rows = Console(), header(), []
+    console, facts, rows, more = Console(), header(), [], {}
+    if suite is Suite.accuracy:
+        settings = import_module("benchmarks.winner").Settings(model, seconds, budget, seed, parameters)
+        more = {"parts": parts, "settings": settings}
     for fact, text in facts.items():
         console.print(f"{fact:>9}  {text}", highlight=False, soft_wrap=True)
-    for row in import_module(name).rows(only=only, repeats=repeats):
+    for row in import_module(name).rows(only=only, repeats=repeats, **more):
         console.print(f"{row.case}: {row.note}", style="dim", highlight=False, soft_wrap=True)
         rows.append(row)
         if json_path is not None:  # after every row: a stopped run keeps what it has

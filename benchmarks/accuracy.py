@@ -5,7 +5,9 @@ dynamics), gain (predicted gains of the search beside realised ones), test (a lo
 by the part test alone, and only from a committed working tree.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,7 +21,7 @@ from rich.table import Table
 
 import composer
 from benchmarks import core, held_out, looks, peers_lammps
-from benchmarks.held_out import Errors, Make
+from benchmarks.held_out import Make, Residuals
 from benchmarks.sets import SETS, Case, Published, hot
 from benchmarks.snap_basis import Snap
 from benchmarks.timing import Row, interleave
@@ -30,6 +32,7 @@ UNITS = {"energy": (1000.0, "meV/atom"), "forces": (1.0, "eV/Å")}
 RUNS, PICOSECONDS, SMALLEST = 20, 10.0, 32  # of hot dynamics; smaller cells are repeated
 COST_BAR, GAIN_BAR = 0.2, 0.7
 RESAMPLES = 2000
+CORES = min(2, os.cpu_count() or 1)
 
 
 @dataclass(eq=False)
@@ -63,17 +66,15 @@ class Study:
         """Weight of energies that is best for the peer in its own cross-validation: it favours the peer."""
         return held_out.best_weight(self.peer(np.arange(len(self.train))), held_out.folds(self.train, self.settings.seed))
 
-    def ours(self, weight: float) -> Make:
-        return held_out.model_rows(self.train, self.winner.model, weight)
-
-    def both(self) -> dict[str, Make]:
-        return {"ours": self.ours(self.weight), "peer": self.peer}
+    @cached_property
+    def sides(self) -> dict[str, Make]:
+        return {"ours": held_out.model_rows(self.train, self.winner.model, self.weight), "peer": self.peer}
 
 
 def rows(only: str = "", repeats: int = 9, parts: str = "cv,cost", settings: Settings | None = None) -> Iterator[Row]:
     """Measure `parts` (comma-separated) of the sets named or containing `only`."""
     torch.set_num_threads(1)
-    composer.set_threads(2)
+    composer.set_threads(CORES)
     asked = [part.strip() for part in parts.split(",")]
     if unknown := [part for part in asked if part not in PARTS]:
         raise SystemExit(f"Parts {unknown} of the accuracy table were asked for. Known are {', '.join(PARTS)}. Use these names.")
@@ -93,17 +94,17 @@ def rows(only: str = "", repeats: int = 9, parts: str = "cv,cost", settings: Set
 
 def cv(study: Study) -> Iterator[Row]:
     """Grouped 5-fold cross-validation, three divisions, beside the SNAP basis; paired bootstrap over groups."""
-    found: dict[str, list[Errors]] = {"ours": [], "peer": []}
+    found: dict[str, list[Residuals]] = {"ours": [], "peer": []}
     divisions = [held_out.folds(study.train, study.settings.seed + k) for k in (1, 2, 3)]  # not the one that a search of this seed used
     for number, fold in enumerate(divisions, 1):
-        for side, make in study.both().items():
+        for side, make in study.sides.items():
             found[side].append(held_out.held_out(make, fold, fold, study.weight))
         say(f"{study.case.name}: division {number} of 3 held out")
     groups = study.train.groups
     intervals = held_out.interval(found["ours"], found["peer"], groups)
-    sizes = [make(np.arange(len(study.train))).parameters for make in (study.peer,)]
+    coefficients = study.peer(np.arange(len(study.train))).parameters
     note = (
-        f"{study.winner.title}; SNAP {sizes[0]} coefficients; both by analysis.solve, E/N rows weighted {study.weight:.3g} 1/Å (best for SNAP); "
+        f"{study.winner.title}; SNAP {coefficients} coefficients; both by analysis.solve, E/N rows weighted {study.weight:.3g} 1/Å (best for SNAP); "
         f"{len(np.unique(groups))} groups; the form was chosen on these frames; "
     )
     for o, (ours, peer, low, high) in intervals.items():
@@ -120,16 +121,18 @@ def types(study: Study) -> Iterator[Row]:
         yield Row(f"{study.case.name} types", None, None, None, "", "skipped: the frames have no config_type to leave out")
         return
     inner = held_out.folds(study.train, study.settings.seed + 1)
-    found = {side: held_out.held_out(make, kinds, inner, study.weight) for side, make in study.both().items()}
+    found = {side: held_out.held_out(make, kinds, inner, study.weight) for side, make in study.sides.items()}
     for kind in np.unique(kinds):
         for o, (scale, unit) in UNITS.items():
             spread = {side: _spread(errors, o, kinds == kind) for side, errors in found.items()}
             worst = ", ".join(f"{side} {scale * size:.3g} {unit} in frame {at}" for side, (_, size, at) in spread.items())
             p95 = {side: scale * values[0] for side, values in spread.items()}
-            yield Row(f"{study.case.name} without {kind}, {o} 95th percentile", p95["ours"], p95["peer"], None, unit, f"worst RMSE: {worst}")
+            yield Row(
+                f"{study.case.name} without {kind}, {o} 95th percentile", p95["ours"], p95["peer"], None, unit, f"worst RMSE: {worst}"
+            )
 
 
-def _spread(errors: Errors, observable: str, inside: NDArray[np.bool_]) -> tuple[float, float, int]:
+def _spread(errors: Residuals, observable: str, inside: NDArray[np.bool_]) -> tuple[float, float, int]:
     """95th percentile of |error| of the frames inside, and the RMSE and place of the worst of them."""
     frame = np.arange(len(inside)) if observable == "energy" else errors.frame
     error, frame = (x[inside[frame]] for x in (getattr(errors, observable), frame))
@@ -146,13 +149,9 @@ def cost(study: Study) -> Iterator[Row]:
     atoms, snap = study.case.supercell(), study.case.peer()
     steps = max(3, -(-core.LEAST_STEPS // study.repeats))
     model = study.winner.model
-    composer.set_threads(1)
-    try:
-        with peers_lammps.Anchor(atoms, _style(snap), core.SKIN) as anchor:
-            timers = {"peer": lambda: anchor.pair_seconds(steps), "ours": core.model_forces(model, atoms, 4 * steps)}
-            seconds = interleave(timers, study.repeats)
-    finally:
-        composer.set_threads(2)
+    with threads(1), peers_lammps.Anchor(atoms, _style(snap), core.SKIN) as anchor:
+        timers = {"peer": lambda: anchor.pair_seconds(steps), "ours": core.model_forces(model, atoms, 4 * steps)}
+        seconds = interleave(timers, study.repeats)
     note = f"{len(atoms)} atoms, cutoffs {model.cutoff:g} and {snap.cutoff:g} Å, skin {core.SKIN} Å, E + F + virial"
     per_atom = {side: 1e6 * t / len(atoms) for side, t in seconds.items()}
     yield Row(f"{study.case.name} cost / LAMMPS snap", per_atom["ours"], per_atom["peer"], COST_BAR, "µs/atom", note)
@@ -170,15 +169,14 @@ def _style(snap: Snap) -> peers_lammps.Style:
 
 def md(study: Study) -> Iterator[Row]:
     """Hot runs of the winner from frames spread over the set."""
-    composer.set_threads(1)
     starts = [_grown(study.train[int(at)].atoms()) for at in np.linspace(0, len(study.train) - 1, RUNS).round()]
     lost = []
     for seed, atoms in enumerate(starts):
         temperature = hot(study.train, atoms)
-        verdict = composer.survives(study.winner.model, atoms, temperature, ps=PICOSECONDS, ensemble="nvt", seed=seed)
+        with threads(1):
+            verdict = composer.survives(study.winner.model, atoms, temperature, ps=PICOSECONDS, ensemble="nvt", seed=seed)
         lost += [] if verdict else [f"run {seed} ({atoms.info['config_type']}, {len(atoms)} atoms, {temperature:.0f} K): {verdict.reason}"]
         say(f"{study.case.name}: run {seed + 1} of {RUNS}, {len(atoms)} atoms, {temperature:.0f} K: {verdict.reason or 'survived'}")
-    composer.set_threads(2)
     temperatures = sorted({round(hot(study.train, a)) for a in starts})
     note = f"{RUNS - len(lost)} of {RUNS} survive {PICOSECONDS:g} ps of NVT at {temperatures[0]}-{temperatures[-1]} K; {'; '.join(lost)}"
     yield Row(f"{study.case.name} hot MD runs lost of {RUNS}", float(len(lost)), None, 0.0, "runs", note)
@@ -189,9 +187,7 @@ def _grown(atoms: Atoms) -> Atoms:
     while len(atoms) < SMALLEST:
         repeats = np.ones(3, int)
         repeats[np.argmin(atoms.cell.lengths())] = 2
-        info = atoms.info
         atoms = atoms.repeat(repeats)
-        atoms.info.update(info)
     return atoms
 
 
@@ -246,7 +242,7 @@ def _published(case: Case, size: int, numbers: dict[str, tuple[float, float, flo
             out.add_column(f"{o} {kind}, {unit}", justify="right")
     out.add_row(f"composer, P = {size}", *(f"{v:.3g} [{low:.3g}, {high:.3g}]" for v, low, high in numbers.values()))
     for peer in case.published:
-        out.add_row(peer.name, *("-" if v is None else f"{v:.3g}" for v in map(lambda name: _value(peer, *name.split()), numbers)))
+        out.add_row(peer.name, *("-" if v is None else f"{v:.3g}" for v in (_value(peer, *name.split()) for name in numbers)))
     return out
 
 
@@ -257,6 +253,16 @@ def _value(peer: Published, observable: str, kind: str) -> float | None:
 def _others(case: Case, observable: str, kind: str) -> str:
     known = [f"{p.name} {value}" for p in case.published if (value := _value(p, observable, kind)) is not None]
     return f"published {kind}: {', '.join(known)}; " if known else ""
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Use `count` threads in kernels inside."""
+    composer.set_threads(count)
+    try:
+        yield
+    finally:
+        composer.set_threads(CORES)
 
 
 def say(text: str) -> None:

@@ -1,6 +1,7 @@
 """Held-out errors of two linear models on the same rows, groups and weights, by the same solver and the same choice of its ridge.
 
-Rows: [w E/N ; F]. What is not linear in our model is fitted to the frames that are not held out, then kept while the rest is solved.
+Rows: [w E/N ; F]. What is not linear in our model is fitted, from the numbers that the model has, to the frames that are not held out,
+then kept while the rest is solved.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +52,7 @@ class Design:
 
 
 @dataclass(frozen=True, eq=False)
-class Errors:
+class Residuals:
     """Predicted minus reference of frames that were held out: energy [S] eV/atom, forces [M] eV/Å, frame of each component [M]."""
 
     energy: Array
@@ -62,7 +63,7 @@ class Errors:
         """Sum of squares and number of rows of every group [G], by observable."""
         labels = np.unique(groups, return_inverse=True)[1]
         found = {"energy": (self.energy, labels), "forces": (self.forces, labels[self.frame])}
-        return {o: (np.bincount(where, error**2), np.bincount(where).astype(float)) for o, (error, where) in found.items()}
+        return {o: (np.bincount(where, error**2).astype(float), np.bincount(where).astype(float)) for o, (error, where) in found.items()}
 
 
 Make = Callable[[Places], Design]
@@ -93,7 +94,7 @@ def model_rows(data: Data, model: Model, weight: float) -> Make:
     return make
 
 
-def held_out(make: Make, label: NDArray[Any], inner: NDArray[Any], weight: float) -> Errors:
+def held_out(make: Make, label: NDArray[Any], inner: NDArray[Any], weight: float) -> Residuals:
     """Errors of every frame by the fit to the frames with another label [S].
 
     The ridge of each fit is the one that minimises ln RMSE_E + ln RMSE_F over its own frames, held out in turn by `inner` [S].
@@ -111,13 +112,14 @@ def held_out(make: Make, label: NDArray[Any], inner: NDArray[Any], weight: float
         out = label == left
         energy[out] = rows.energy[out] @ theta - rows.energy_goal[out]
         forces[out[frame]] = rows.forces[out[frame]] @ theta - rows.forces_goal[out[frame]]
-    return Errors(energy, forces, frame)
+    return Residuals(energy, forces, frame)
 
 
 def best_ridge(factors: Factors, weight: float) -> tuple[float, float]:
     """The lowest ln RMSE_E + ln RMSE_F over inner folds (third part of the keys) and the ridge that gives it."""
     folds = group_by(factors, lambda key: (key[0], key[2]))
-    squares, count = {o: np.zeros(len(RIDGES)) for o in ("energy", "forces")}, dict.fromkeys(("energy", "forces"), 0)
+    squares: dict[str, Array] = {o: np.zeros(len(RIDGES)) for o in ("energy", "forces")}
+    count: dict[str, int] = dict.fromkeys(squares, 0)
     for left in dict.fromkeys(fold for _, fold in folds):  # type: ignore[misc]
         rest = _joined({key: f for key, f in folds.items() if key[1] != left}, weight)  # type: ignore[index]
         theta = np.stack([solve(rest, ridge).theta for ridge in RIDGES], axis=1)  # [P, ridges]
@@ -143,7 +145,9 @@ def folds(data: Data, seed: int, count: int = 5) -> Places:
     return found
 
 
-def interval(ours: list[Errors], peer: list[Errors], groups: NDArray[Any], seed: int = 0) -> dict[str, tuple[float, float, float, float]]:
+def interval(
+    ours: list[Residuals], peer: list[Residuals], groups: NDArray[Any], seed: int = 0
+) -> dict[str, tuple[float, float, float, float]]:
     """RMSE of both over all repetitions and the 95 % interval of their ratio, by observable: (ours, peer, low, high).
 
     The same groups are drawn for both (paired bootstrap); a repetition of the cross-validation is no new group.

@@ -4,7 +4,6 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import composer
 from benchmarks import looks

@@ -32,6 +32,8 @@ Array = NDArray[np.float64]
 METHODS = ("auto", "linear", "varpro", "lm", "lbfgs", "adam")
 RIDGE = 1e-8  # strength of the prior before folds have chosen one
 LARGE = 2000  # numbers beyond which Jacobians are not formed
+CLOSELY = 1e-7  # the same of the last fit
+ROUGHLY = 1e-4  # relative fall of the cost below which a first fit, at guessed weights, ends
 REFIT = 12  # evaluations of a nonlinear refit without a fold: it starts at the minimum of all frames
 
 
@@ -102,7 +104,7 @@ class _Fit:
             step = solve(problem.joined(factors), prior=_around(penal, u)).theta
             history = [Step(0, float(problem.joined(factors).chi2(step)), 0.0, True)]
             return self.finish(problem, u + step, history, strength, penal, {k: _moved(f, step) for k, f in factors.items()})
-        point, more = minimise(problem, u, penal, self.linear, self.gauge_of(problem), report=self.note)
+        point, more = minimise(problem, u, penal, self.linear, self.gauge_of(problem), CLOSELY, report=self.note)
         return self.finish(problem, point.u, history + more, strength, penal)
 
     # ---- stages
@@ -190,7 +192,7 @@ class _Fit:
             u = start + shift
             strength = RIDGE if self.ridge is None else self.ridge
             penal = weigh(self.prior_at(problem, u, around=False)(problem.factor(u)), np.sqrt(strength))
-            point, steps = minimise(problem, u, penal, self.linear, self.gauge_of(problem), 1e-6, report=self.note)
+            point, steps = minimise(problem, u, penal, self.linear, self.gauge_of(problem), ROUGHLY, report=self.note)
             found.append(point)
             history += steps
         return min(found, key=lambda point: point.cost).u, history
@@ -230,7 +232,7 @@ class _Fit:
                 found = u + solve(rest, prior=_around(penal, u)).theta
             else:
                 others = problem.among(np.setdiff1d(np.arange(len(self.train)), test).tolist())
-                found = minimise(others, u, penal, self.linear, self.gauge_of(problem), 1e-4, REFIT)[0].u
+                found = minimise(others, u, penal, self.linear, self.gauge_of(problem), ROUGHLY, REFIT)[0].u
             parts.append((test, evaluate(problem.at(found), self.train[test], self.offset_of(problem, found))))
         return merge(self.train.frames, parts)
 

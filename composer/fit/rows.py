@@ -138,15 +138,15 @@ class Problem:
         The right-hand side is reference minus model: a solution is a step of u. Errors: ValueError for rows that are not finite.
         """
         found: dict[tuple[str, Any], list[Factor]] = {}
-        waiting: dict[tuple[str, Any], list[Rows]] = {}
+        waiting: dict[tuple[str, Any, frozenset[str]], list[Rows]] = {}  # frames of the same elements touch the same columns
         with threadpool_limits(1, "blas"):
             for rows in self.rows(u):
-                key = (rows.observable, label(rows.frame))
+                key = (rows.observable, label(rows.frame), frozenset(self.frames[rows.frame].symbols))
                 waiting.setdefault(key, []).append(rows)
                 if sum(len(r.rhs) for r in waiting[key]) >= 4 * self.size:
-                    found.setdefault(key, []).append(_joined(waiting.pop(key)))
+                    found.setdefault(key[:2], []).append(_joined(waiting.pop(key)))
             for key, rest in waiting.items():
-                found.setdefault(key, []).append(_joined(rest))
+                found.setdefault(key[:2], []).append(_joined(rest))
             return {key: merge(parts) for key, parts in sorted(found.items(), key=lambda item: str(item[0]))}
 
     def factor(self, u: Array) -> Factor:
@@ -170,7 +170,15 @@ class Problem:
 
 
 def _joined(rows: list[Rows]) -> Factor:
-    return factorize(np.concatenate([r.matrix for r in rows]), np.concatenate([r.rhs for r in rows]))
+    """Factor of rows; columns that are zero in all of them (other elements) take no part in the QR."""
+    matrix, rhs = np.concatenate([r.matrix for r in rows]), np.concatenate([r.rhs for r in rows])
+    used = matrix.any(axis=0)
+    if np.count_nonzero(used) > 0.7 * len(used):
+        return factorize(matrix, rhs)
+    small = factorize(matrix[:, used], rhs)
+    triangle = np.zeros((len(small.triangle), len(used)))
+    triangle[:, used] = small.triangle
+    return Factor(triangle, small.rhs, small.rss, small.rows)
 
 
 def _has(frame: Frame, observable: str) -> bool:

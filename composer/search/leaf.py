@@ -6,7 +6,9 @@ ranked and (where it is linear in each leaf) fitted without compiling anything n
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,11 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from composer.algebra import Expression, Scale, Term
-from composer.errors import AlgebraError
+from composer.errors import AlgebraError, BackendError, ComposerError
 from composer.fit.linear import structure
 from composer.fit.prior import _root
 from composer.model import E0, Entry, Model
 from composer.neighbors import Batch, all_positions, fold, virial
+from composer.runtime.build import libraries
+from composer.runtime.kernel import Kernel, row_length
 
 Array = NDArray[np.float64]
 
@@ -176,6 +180,31 @@ class Leaf:
         out = self.model.kernel("seeded")(batch, self.at(theta), inputs={"seed": torch.from_numpy(np.ascontiguousarray(seeds))})
         assert out.forces is not None
         return fold(batch, out.forces).numpy(), virial(batch, all_positions(batch), out.forces).numpy()
+
+
+def build(leaves: Iterable[Leaf], kinds: Sequence[str], batch: Batch) -> dict[str, str]:
+    """Compile the kernels of leaves side by side, one compiler for each core; returns why some could not be, by digest of the leaf."""
+    length, failed = row_length(batch.max_neighbors), {}
+    waiting: list[tuple[Leaf, Kernel]] = []
+    for leaf in leaves:
+        try:
+            waiting += [(leaf, leaf.model.kernel(kind)) for kind in kinds if not leaf.plain]
+        except ComposerError as error:
+            failed[leaf.digest] = str(error)
+    waiting = [(leaf, kernel) for leaf, kernel in waiting if not _ready(kernel, length)]
+    with contextlib.suppress(BackendError):  # then one by one, to learn which
+        for (_, kernel), made in zip(waiting, libraries([k.source(length) for _, k in waiting]), strict=True):
+            kernel.bind(made, length)
+    for leaf, kernel in waiting:
+        try:
+            kernel.functions(length)
+        except BackendError as error:
+            failed[leaf.digest] = str(error)
+    return failed
+
+
+def _ready(kernel: Kernel, length: int) -> bool:
+    return bool({0, length} & set(kernel._functions))
 
 
 def _short(entry: Entry) -> str:

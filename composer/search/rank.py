@@ -18,19 +18,21 @@ import scipy.linalg as sla
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from analysis import Factor
 from composer.algebra import Expression
 from composer.errors import AlgebraError
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.runtime import threads
 from composer.search.expansion import roughness
-from composer.search.leaf import Leaf
+from composer.search.leaf import Leaf, build
 from composer.search.moves import Move
 from composer.search.polynomial import polynomial, tangent
 from composer.search.sheet import E0, OFFSET, REFERENCE, Key, Order, Sheet, Study, sheet, union
 from composer.search.trial import criterion
 
 Array = NDArray[np.float64]
+STRENGTHS = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # of the prior, of which a neighbour may have the best
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,15 @@ class Bank:
             self.add(made)
             return True
         return False
+
+    def build(self) -> dict[str, str]:
+        """Compile what the blocks need; returns why some leaves could not be, by digest."""
+        blocks = sorted({k[2] for k in self._static if k[0] == "block"})
+        multipliers = sorted({d for k in self._static for d in k[1].leaves})
+        batch = self.study.batches[0]
+        leaves = {d: self.study.leaves[self._leaves[d]].source for d in (*blocks, *multipliers)}
+        failed = build([leaves[d] for d in blocks], ("columns", "parameters"), batch)
+        return failed | build([leaves[d] for d in multipliers], ("energies", "seeded"), batch)
 
     def sheet(self) -> Sheet:
         """The columns of the bank."""
@@ -216,38 +227,45 @@ def _linear(study: Study, parent: Parent, made: Plan, one: Sheet, wanted: Mappin
         parts.append((leaf, np.arange(start, start + len(places))))
         start += len(places)
     factors = one.select(columns, {REFERENCE: 1.0, made.fixed: -1.0})
-    scales = parent.weights.scales
-    scaled = {k: (f.triangle / scales[k[0]], f.rhs / scales[k[0]]) for k, f in factors.items()}
-    norms = np.sqrt(sum(np.sum(t**2, axis=0) for t, _ in scaled.values()))
-    penal = roughness([(leaf, p) for leaf, p in parts if len(p) == leaf.size], norms).triangle * np.sqrt(parent.strength)
-    whole = _solve(list(scaled.values()), penal)
-    chi2 = sum(float(np.sum((t @ whole - b) ** 2)) for t, b in scaled.values()) + float(np.sum((penal @ whole) ** 2))
-    # what no column reaches is the same for every choice of columns in the penalised cost: rss is part of it
-    chi2 += sum(float(f.rss) / scales[k[0]] ** 2 for k, f in factors.items())
-    squares: dict[str, list[float]] = {}
-    for fold in study.folds:
-        rest = [ab for k, ab in scaled.items() if k[1] != fold]
-        x = _solve(rest, penal) if len(study.folds) > 1 else whole
-        for (observable, of), factor in factors.items():
-            if of == fold:
-                squares.setdefault(observable, []).append(float(np.sum((factor.triangle @ x - factor.rhs) ** 2) + factor.rss))
-    rows = {o: sum(f.rows for (observable, _), f in factors.items() if observable == o) for o in squares}
-    return _Linear(criterion({o: float(np.sqrt(sum(s) / rows[o])) for o, s in squares.items()}), chi2, whole)
+    scales = {k: parent.weights.scales[k[0]] for k in factors}
+    norms = np.sqrt(sum(np.sum((f.triangle / scales[k]) ** 2, axis=0) for k, f in factors.items()))
+    root = roughness([(leaf, p) for leaf, p in parts if len(p) == leaf.size], norms).triangle
+
+    def reduced(left_out: int | None) -> Array:
+        kept = [np.column_stack([f.triangle, f.rhs]) / scales[k] for k, f in factors.items() if k[1] != left_out]
+        return np.linalg.qr(np.concatenate(kept), mode="r")
+
+    strengths = [parent.strength] if made.expression == parent.expression else sorted({parent.strength, *STRENGTHS})
+    everyone = reduced(None)
+    without = {fold: reduced(fold) if len(study.folds) > 1 else everyone for fold in study.folds}
+    scores = [_held_out(factors, {fold: _solve(r, np.sqrt(s) * root) for fold, r in without.items()}) for s in strengths]
+    best = int(np.argmin(scores))
+    x = _solve(everyone, np.sqrt(parent.strength) * root)
+    rest = sum(float(f.rss) / scales[k] ** 2 for k, f in factors.items())
+    chi2 = float(np.sum((everyone[:, :-1] @ x - everyone[:, -1]) ** 2) + parent.strength * np.sum((root @ x) ** 2)) + rest
+    return _Linear(scores[best], chi2, _solve(everyone, np.sqrt(strengths[best]) * root))
 
 
-def _solve(rows: list[tuple[Array, Array]], penal: Array) -> Array:
-    """Least squares of stacked rows and a penalty towards zero, by QR."""
-    matrix = np.concatenate([t for t, _ in rows] + [penal])
-    target = np.concatenate([b for _, b in rows] + [np.zeros(len(penal))])
-    full = np.linalg.qr(np.column_stack([matrix, target]), mode="r")
-    size = matrix.shape[1]
+def _held_out(factors: Mapping[tuple[str, int], Factor], by_fold: Mapping[int, Array]) -> float:
+    """Criterion of the residuals of every fold at the solution without it."""
+    squares: dict[str, float] = {}
+    rows: dict[str, int] = {}
+    for (observable, fold), factor in factors.items():
+        squares[observable] = squares.get(observable, 0.0) + float(factor.chi2(by_fold[fold]))
+        rows[observable] = rows.get(observable, 0) + factor.rows
+    return criterion({o: float(np.sqrt(squares[o] / rows[o])) for o in squares})
+
+
+def _solve(reduced: Array, penal: Array) -> Array:
+    """Least squares of reduced rows [R | b] and a penalty towards zero, by QR."""
+    full = np.linalg.qr(np.concatenate([reduced, np.column_stack([penal, np.zeros(len(penal))])]), mode="r")
+    size = reduced.shape[1] - 1
     triangle, rhs = full[:size, :size], full[:size, size]
-    diagonal = np.abs(np.diagonal(triangle))
-    if len(diagonal) == size and diagonal.min(initial=np.inf) > 1e-13 * np.linalg.norm(triangle, axis=0).max(initial=0.0):
+    diagonal, norms = np.abs(np.diagonal(triangle)), np.linalg.norm(triangle, axis=0)
+    if len(diagonal) == size and np.all(diagonal > 1e-13 * norms):
         return np.asarray(sla.solve_triangular(triangle, rhs))
-    norms = np.linalg.norm(matrix, axis=0)
     scale = np.where(norms > 0, norms, 1.0)
-    return np.linalg.lstsq(matrix / scale, target, rcond=1e-13)[0] / scale
+    return np.linalg.lstsq(triangle / scale, rhs, rcond=1e-13)[0] / scale
 
 
 def _start(study: Study, parent: Parent, made: Plan, solution: Array) -> Array:

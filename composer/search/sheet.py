@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -78,18 +78,17 @@ class Study:
     def leaves(self) -> Leaves:
         return Leaves(self.species, self.covers)  # type: ignore[arg-type]
 
-    def batch(self, number: int) -> Batch:
-        """The prepared neighbours of a chunk."""
-        if number not in self._batches:
-            kinds = {s: n for n, s in enumerate(self.species)}
-            frames = [self.data[p] for p in self.pieces[number]]
-            items = [(np.array([kinds[s] for s in f.symbols], dtype=np.int32), f.positions, f.cell, f.pbc) for f in frames]
-            self._batches[number] = build_batch(items, self.cutoff)
-        return self._batches[number]
-
     @cached_property
-    def _batches(self) -> dict[int, Batch]:
-        return {}
+    def batches(self) -> list[Batch]:
+        """The prepared neighbours of every chunk, with rows of one length so that they share kernels."""
+        kinds = {s: n for n, s in enumerate(self.species)}
+        found = []
+        for places in self.pieces:
+            frames = [self.data[p] for p in places]
+            items = [(np.array([kinds[s] for s in f.symbols], dtype=np.int32), f.positions, f.cell, f.pbc) for f in frames]
+            found.append(build_batch(items, self.cutoff))
+        most = max(batch.max_neighbors for batch in found)
+        return [replace(batch, max_neighbors=most) for batch in found]
 
     def __reduce__(self) -> tuple:
         return Study, (self.data, self.weights, self.fold, self.covers, self.cutoff)
@@ -173,7 +172,7 @@ def _width(study: Study, order: Order, key: Key) -> int:
 def _of_chunk(study: Study, order: Order, number: int) -> dict[tuple[str, int], Factor]:
     """Factors of one chunk by (observable, fold)."""
     study = at_home(study)
-    places, batch = study.pieces[number], study.batch(number)
+    places, batch = study.pieces[number], study.batches[number]
     with threadpool_limits(1, "blas"):
         chunk = _Columns(study, order, places, batch)
         columns = [chunk.of(key) for key in order.keys]

@@ -32,7 +32,11 @@ RESTS = "energy", "forces", "stress"
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a worker is asked to fit. Arguments: start, free numbers of the model to start from (None: as declared); density (atoms/Å^3) at which cost is stated."""
+    """What a worker is asked to fit.
+
+    Arguments: weights (None: chosen); seed; density (atoms/Å^3) at which cost is stated; start, free numbers of the model [P] (None: as
+    declared); guess and strength, weights and strength of the prior to begin with where numbers are multiplied.
+    """
 
     study: Study
     expression: Expression
@@ -40,6 +44,8 @@ class Task:
     seed: int
     density: float
     start: Array | None = None
+    guess: Weights | None = None
+    strength: float = RIDGE
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,31 +95,39 @@ def _run(task: Task) -> Outcome:
 
 
 def _expanded(task: Task, expansion: Expansion) -> Outcome:
-    study, several = expansion.study, len(task.study.folds) > 1
-    weights, strength = task.weights or _plain(study), RIDGE
-    u = np.zeros(expansion.size) if expansion.linear else _start(task, expansion)
-    if not expansion.linear:
-        u = _minimum(expansion, u, weights, strength, 1e-6)
-    if several:
-        gauge = expansion.gauge(u)
+    study = expansion.study
+    weights, strength = task.weights or task.guess or study.weights, task.strength
+    u = np.zeros(expansion.size) if expansion.linear else _minimum(expansion, _start(task, expansion), weights, strength, 1e-6)
+    fits = [] if expansion.linear else [_fit(expansion, u, weights, strength)]
+    if len(study.folds) > 1:
+        fits.append(_fit(expansion, u, *_choice(task, expansion, u)))
+    fit = min(fits or [_fit(expansion, u, weights, strength)], key=lambda f: criterion(f.errors))
+    method = "linear" if expansion.linear else "variable projection"
+    return replace(fit, method=method)
 
-        def penal(factor: Factor) -> Factor:
-            return _around(expansion.penal(factor.norms), u)
 
-        choice = choose(cast(Any, expansion.steps(u)), penal, task.weights, None, gauge)
-        weights, strength = choice.weights, choice.strength
-    u = _minimum(expansion, u, weights, strength, 1e-9)
+def _choice(task: Task, expansion: Expansion, u: Array) -> tuple[Weights, float]:
+    """Weights and strength of the prior that folds choose for the problem linearised at u."""
+
+    def penal(factor: Factor) -> Factor:
+        return _around(expansion.penal(factor.norms), u)
+
+    found = choose(cast(Any, expansion.steps(u)), penal, task.weights, None, expansion.gauge(u))
+    return found.weights, found.strength
+
+
+def _fit(expansion: Expansion, u: Array, weights: Weights, strength: float) -> Outcome:
+    """The fit from u under stated weights and strength, with errors held out by fold."""
+    study, several = expansion.study, len(expansion.study.folds) > 1
+    u = _minimum(expansion, u, weights, strength, 1e-8)
     folds = []
     for fold in study.folds if several else []:
-        others = frozenset(study.folds) - {fold}
-        folds.append(_minimum(expansion, u, weights, strength, 1e-5, others, REFIT))
-    squares = [{k: v for k, v in expansion.squares(uf).items() if k[1] == fold} for fold, uf in zip(study.folds, folds)] if folds else []
+        folds.append(_minimum(expansion, u, weights, strength, 1e-5, frozenset(study.folds) - {fold}, REFIT))
     train = _errors([expansion.squares(u)])
-    errors = _errors(squares) if squares else train
-    method = "linear" if expansion.linear else "variable projection"
-    return Outcome(
-        expansion.model.size, errors, train, criterion(errors), 0.0, asdict(weights), strength, method, u, np.array(folds).reshape(-1, len(u))
-    )
+    squares = [{k: v for k, v in expansion.squares(uf).items() if k[1] == fold} for fold, uf in zip(study.folds, folds, strict=False)]
+    errors = _errors(squares) if several else train
+    theta_folds = np.array(folds).reshape(-1, len(u))
+    return Outcome(expansion.model.size, errors, train, criterion(errors), 0.0, asdict(weights), strength, "", u, theta_folds)
 
 
 def _minimum(
@@ -176,10 +190,6 @@ def _errors(squares: list[dict[tuple[str, int], tuple[float, int]]]) -> dict[str
         if parts:
             found[observable] = float(np.sqrt(sum(p[0] for p in parts) / sum(p[1] for p in parts)))
     return found
-
-
-def _plain(study: Study) -> Weights:
-    return study.weights
 
 
 def _around(prior: Factor, u: Array) -> Factor:

@@ -27,7 +27,7 @@ def fitted(silicon):
 
 def test_fisher_03_information_is_the_sum_of_its_blocks(fitted, silicon):
     report = fisher(fitted.model, silicon, WEIGHTS, stress_offset=False)
-    alone = [fisher(fitted.model, silicon, dataclasses.replace(WEIGHTS, **{o: None for o in others}), False) for others in
+    alone = [fisher(fitted.model, silicon, dataclasses.replace(WEIGHTS, **dict.fromkeys(others)), False) for others in
              (("forces", "stress"), ("energy", "stress"), ("energy", "forces"))]  # fmt: skip
     total = sum(r.information for r in alone)
     assert np.abs(total - report.information).max() <= 1e-12 * np.abs(total).max()
@@ -81,7 +81,9 @@ def test_fisher_14_the_score_test_finds_the_true_factor(shaken, label):
     parent = Pair(cutoff=4.5, n_max=3) + ThreeBody(cutoff=4.0, n_max=2, l_max=1)
     truth = Model(Pair(cutoff=4.5, n_max=3) + ThreeBody(cutoff=4.0, n_max=2, l_max=1) * (1 + Density(cutoff=4.5)), ["Si"])
     densities = {f"density {c} {n}": Density(cutoff=c, n_max=n) for c, n in ((4.5, 2), (3.5, 2), (3.0, 2), (2.8, 1))}
-    candidates = {f"ThreeBody * {k}": ("ThreeBody", d) for k, d in densities.items()} | {f"Pair * {k}": ("Pair", d) for k, d in densities.items()}
+    candidates = {f"ThreeBody * {k}": ("ThreeBody", d) for k, d in densities.items()} | {
+        f"Pair * {k}": ("Pair", d) for k, d in densities.items()
+    }
     parts = {"ThreeBody": ThreeBody(cutoff=4.0, n_max=2, l_max=1), "Pair": Pair(cutoff=4.5, n_max=3)}
     base = Model(parent, ["Si"])
     children = {name: Model(parts[u].freeze() * x, ["Si"]) for name, (u, x) in candidates.items()}
@@ -162,7 +164,9 @@ def test_fisher_19_propagation_agrees_with_sampling_and_gauges_change_nothing(sh
 
     direction = torch.from_numpy(gauges(product)[:, 0])
     step = 1e-5 * float(product.theta.norm())
-    change = (c11(product.with_parameters(product.theta + step * direction)) - c11(product.with_parameters(product.theta - step * direction))) / 2
+    change = (
+        c11(product.with_parameters(product.theta + step * direction)) - c11(product.with_parameters(product.theta - step * direction))
+    ) / 2
     assert abs(float(change)) < 1e-10 * max(abs(float(c11(product))), 1.0)
 
 

@@ -53,7 +53,9 @@ def test_the_stress_offset_is_found_and_stays_out_of_the_model(shaken, label):
 def test_a_planted_product_is_found_by_variable_projection(shaken, label):
     truth = Model(PRODUCT, ["Si"])
     random = torch.Generator().manual_seed(1)
-    truth = truth.with_parameters({n: t + 0.3 * torch.rand(t.shape, generator=random, dtype=torch.float64) for n, t in truth.parameters.items()})
+    truth = truth.with_parameters(
+        {n: t + 0.3 * torch.rand(t.shape, generator=random, dtype=torch.float64) for n, t in truth.parameters.items()}
+    )
     fitted = fit(Model(PRODUCT, ["Si"]), label(truth, shaken(16, 2)), WEIGHTS, ridge=1e-16, quiet=True)
     assert fitted.method == "varpro" and fitted.train.forces.rmse < 1e-4
     np.testing.assert_allclose(fitted.model.parameters["Density.coefficients"], truth.parameters["Density.coefficients"], atol=1e-3)

@@ -87,7 +87,10 @@ def test_fisher_07_the_projected_spectrum_does_not_know_the_place_on_the_orbit(s
         model = random_model(B * C, ("Si",), 3)
         tables = model.parameters
         model = model.with_parameters(
-            {"Density.coefficients": tables["Density.coefficients"] * scale, "ThreeBody.coefficients": tables["ThreeBody.coefficients"] / scale}
+            {
+                "Density.coefficients": tables["Density.coefficients"] * scale,
+                "ThreeBody.coefficients": tables["ThreeBody.coefficients"] / scale,
+            }
         )
         found.append(fisher_spectrum(factor_of(model, shaken, label), gauges(model)).eigenvalues)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-8)

@@ -57,7 +57,7 @@ THREE = ("C", "O", "Si")
 NASTY: dict[str, tuple] = {
     "alone": (Nasty(), THREE),
     "in a product": (Nasty() * (1 + Scale() * Density(cutoff=5.0)) + Pair(cutoff=3.7, n_max=2), THREE),
-    "squared": ((Nasty() - tanh(Nasty().named("b"))) ** 2 / 50, ("Si", "C")),
+    "squared": ((Nasty() - tanh(Nasty().named("b"))) ** 2 / 50, ("Si",)),
     "with angles of its own": (tanh(StillingerWeber()) * Nasty() * Density(cutoff=3.4), ("Si",)),
     "with a field": (Nasty(field=True) * (1 + 0.1 * Density(cutoff=4.4)), THREE),
 }
