@@ -45,9 +45,7 @@ class BondOrder(Term):
         bend = (1 + self.g[j, k] * dot(j.u, k.u)) ** 2
         zeta = sum_over(k, radial.smooth(k.r, self.cutoff_far) * bend * exp(j.r - k.r))
         bond = power(1 + zeta, -0.5)
-        return sum_over(
-            j, radial.smooth(j.r, self.cutoff) * (self.A[j] * exp(-self.a[j] * j.r) - bond * self.B[j] * exp(-self.c[j] * j.r))
-        )
+        return sum_over(j, radial.smooth(j.r, self.cutoff) * (self.A[j] * exp(-self.a[j] * j.r) - bond * self.B[j] * exp(-self.c[j] * j.r)))
 
 
 SOURCE = r"""

@@ -45,7 +45,17 @@ def stillinger_weber() -> Any:
 
 def tersoff() -> Any:
     q = systems.TERSOFF
-    names = {"A": "A", "B": "B", "lambda1": "lambda1", "lambda2": "lambda2", "lambda3": "lambda3", "beta": "beta", "n": "n", "c": "c", "d": "d"}
+    names = {
+        "A": "A",
+        "B": "B",
+        "lambda1": "lambda1",
+        "lambda2": "lambda2",
+        "lambda3": "lambda3",
+        "beta": "beta",
+        "n": "n",
+        "c": "c",
+        "d": "d",
+    }
     values = {f"Tersoff.{ours}": q[theirs] for ours, theirs in names.items()} | {"Tersoff.cosine": q["cos0"]}
     expression = Tersoff(inner=systems.TERSOFF_INNER, cutoff=systems.TERSOFF_CUTOFF, m=3)
     return composer.model.compile(expression, ["Si"], values, quiet=True)

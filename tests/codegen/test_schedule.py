@@ -92,12 +92,11 @@ def tables(flat: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def kernels() -> dict[str, tuple[Kernel, Kernel]]:
-    """Forces and gradient of every case, in two translation units."""
-    made = {}
-    for n, (name, node) in enumerate(CASES.items()):
-        made[name] = Kernel(f"forces_{n}", program.forces(node), LAYOUT), Kernel(f"gradient_{n}", program.gradient(node, positions=True), LAYOUT)
-    groups = [[k for pair in made.values() for k in pair][part::2] for part in (0, 1)]
+def kernels() -> dict[str, list[Kernel]]:
+    """Forces, gradient and tangent of every case, in two translation units."""
+    kinds = {"forces": program.forces, "gradient": program.gradient, "tangent": program.tangent}
+    made = {name: [Kernel(f"{k}_{n}", make(node), LAYOUT) for k, make in kinds.items()] for n, (name, node) in enumerate(CASES.items())}
+    groups = [[kernel for three in made.values() for kernel in three][part::2] for part in (0, 1)]
     for group, loaded in zip(groups, libraries([unit(group, 3) for group in groups], optimize="-O1")):
         for kernel in group:
             kernel.bind(loaded)
@@ -120,11 +119,12 @@ def test_second_derivatives(name: str, kernels: dict, batch: Batch, flat: Tensor
     (slope,) = torch.autograd.grad(energies.sum(), x, create_graph=True)
     wanted = torch.autograd.grad((seed[:, 0] * energies).sum() + (w * slope).sum(), [leaf, x], allow_unused=True)
     moves = torch.cat([w, w[batch.ghost_owner.long()]])
-    inputs = {"seed": seed[:, 0], "seed_t": torch.ones(batch.atoms, dtype=torch.float64)}
-    found = kernels[name][1](batch, flat, all_positions(batch), inputs, moves=moves)
-    assert_close(-fold(batch, found.forces), wanted[1], "gradient")
+    ones, still = torch.ones(batch.atoms, dtype=torch.float64), torch.zeros_like(flat)
+    by_x = kernels[name][2](batch, flat, all_positions(batch), {"seed": seed[:, 0]}, tangents=still, moves=moves)
+    assert_close(-fold(batch, by_x.forces), wanted[1], "gradient")
+    by_p = kernels[name][1](batch, flat, all_positions(batch), {"seed": seed[:, 0], "seed_t": ones}, moves=moves)
     if wanted[0] is not None and bool(wanted[0].any()):
-        assert_close(found.gradient, wanted[0], "gradient")
+        assert_close(by_p.gradient, wanted[0], "gradient")
 
 
 def test_mirror_images_share_a_nest() -> None:
