@@ -169,6 +169,8 @@ class _Face(ModuleType):
             raise AttributeError(f"module 'composer' has no attribute {name!r}; it offers {', '.join(__all__)}")
         if _HOME[name] in ("fit", "fisher", "search", "demo"):
             _companion("analysis")
+        if name in ("search", "demo"):
+            _companion("terms")  # the default vocabulary is made of them
         value = getattr(import_module(f"composer.{_HOME[name]}"), name)
         setattr(self, name, value)
         return value

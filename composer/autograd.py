@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -47,7 +48,7 @@ def call(model: Model, batch: Batch, positions: Tensor, cells: Tensor, parameter
     kernels = _kernels(model, batch)
     x = differentiable_positions(kernels.batch, positions.to(torch.float64), cells.to(torch.float64))  # [sites, 3]
     function = _Evaluate if torch.compiler.is_compiling() else _EvaluateBothWays
-    energies, pulls = function.apply(x, flatten(model, parameters), kernels.number)
+    energies, pulls = function.apply(x, _flat(model, parameters, kernels.free), kernels.number)
     home, owner = kernels.home, kernels.owner
     energy = energies.new_zeros(batch.structures).index_add(0, home[: batch.atoms], energies)
     forces = pulls.new_zeros(batch.atoms, 3).index_add(0, owner, pulls)
@@ -55,12 +56,12 @@ def call(model: Model, batch: Batch, positions: Tensor, cells: Tensor, parameter
     return Outputs(energy, forces, virial, energies)
 
 
-def flatten(model: Model, parameters: Mapping[str, Tensor] | Tensor | None) -> Tensor:
-    """All numbers of the model in one vector, with derivatives by those that are given; arguments as in `call`."""
+def _flat(model: Model, parameters: Mapping[str, Tensor] | Tensor | None, free: Tensor) -> Tensor:
+    """All numbers of the model in one vector, with derivatives by those that are given; `free` [P] says where those of theta stand."""
     if parameters is None:
         return model.flat
     if isinstance(parameters, Tensor):
-        return model.flat.index_put((model.free.nonzero().flatten(),), parameters.to(torch.float64))
+        return model.flat.index_put((free,), parameters.to(torch.float64))
     names = [entry.name for entry in model.entries]
     unknown = [name for name in parameters if name not in names]
     if unknown:
@@ -89,6 +90,7 @@ class _Kernels:
         structures = torch.arange(batch.structures)
         self.home = torch.cat([structures.repeat_interleave(sizes), structures.repeat_interleave(ghosts)])  # [sites]
         self.owner = torch.cat([torch.arange(batch.atoms), self.batch.ghost_owner.long()])  # [sites]
+        self.free = model.free.nonzero().flatten()  # [P]
         self.known[self.number] = self
 
     def evaluate(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,7 +126,8 @@ def _kernels(model: Model, batch: Batch) -> _Kernels:
     kept = batch.__dict__.setdefault("_autograd", _Kept())
     family = id(model._kernels)
     if family not in kept:
-        kept[family] = _Kernels(model, batch)
+        with ThreadPoolExecutor(1) as pool:  # transforms and traces of torch belong to a thread: elsewhere, what is kept is plain tensors
+            kept[family] = pool.submit(_Kernels, model, batch).result()
     return kept[family]
 
 
@@ -291,4 +294,4 @@ def _place(module: nn.Module, path: list[str]) -> nn.Module:
     return module
 
 
-__all__ = ["Module", "Outputs", "as_module", "call", "flatten"]
+__all__ = ["Module", "Outputs", "as_module", "call"]

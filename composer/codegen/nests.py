@@ -95,17 +95,17 @@ class PlainNest:
 
     def _first(self, output: Output) -> bool:
         """The first contribution to a force row writes it, if it covers the whole list."""
-        plan = self.stage.plan
-        mine = [n for n in plan.nests if any(o.kind == "force" and o.axis == output.axis for o in n.sinks)]
-        return mine[0] is self.nest and self.nest.loops[0].cutoff == self.stage.cutoffs[-1]
+        mine = (o for n in self.stage.plan.nests for o in n.sinks if o.kind == "force" and o.axis == output.axis)
+        return next(mine) is output and self._covers_all()
+
+    def _covers_all(self) -> bool:
+        return self.nest.loops[0].cutoff == self.stage.cutoffs[-1]
 
     def _zero(self) -> list[str]:
-        forces = [o for o in self.nest.sinks if o.kind == "force"]
-        plan = self.stage.plan
-        first = next((n for n in plan.nests if any(o.kind == "force" for o in n.sinks)), None)
-        if not forces or first is not self.nest or self.nest.loops[0].cutoff == self.stage.cutoffs[-1]:
-            return []
-        return ["near.zero_forces();"]
+        """Force rows start at zero where the first nest with forces does not write all of them."""
+        first = next((n for n in self.stage.plan.nests if any(o.kind == "force" for o in n.sinks)), None)
+        axes = {o.axis for o in self.nest.sinks if o.kind == "force"}
+        return ["near.zero_forces();"] if first is self.nest and not (self._covers_all() and axes == {0, 1, 2}) else []
 
     def _scatters(self) -> list[str]:
         return []

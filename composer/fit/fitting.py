@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 METHODS = ("auto", "linear", "varpro", "lm", "lbfgs", "adam")
 RIDGE = 1e-8  # strength of the prior before folds have chosen one
 LARGE = 2000  # numbers beyond which Jacobians are not formed
-CLOSELY = 1e-7  # the same of the last fit
+CLOSELY = 1e-6  # the same of the last fit
 ROUGHLY = 1e-4  # relative fall of the cost below which a first fit, at guessed weights, ends
 REFIT = 12  # evaluations of a nonlinear refit without a fold: it starts at the minimum of all frames
 
@@ -191,8 +191,12 @@ class _Fit:
             shift = np.where(self.linear | (trial == 0), 0.0, random.normal(scale=0.3, size=len(start)) * np.maximum(np.abs(start), 0.3))
             u = start + shift
             strength = RIDGE if self.ridge is None else self.ridge
-            penal = weigh(self.prior_at(problem, u, around=False)(problem.factor(u)), np.sqrt(strength))
-            point, steps = minimise(problem, u, penal, self.linear, self.gauge_of(problem), ROUGHLY, report=self.note)
+            penalty = self.prior_at(problem, u, around=False)
+            first = weigh(penalty(problem.factor(u)), np.sqrt(strength))
+            if self.linear.any():  # factors of products are seen once what they multiply is not zero
+                u = minimise(problem, u, first, self.linear, self.gauge_of(problem), limit=1)[0].u
+                first = weigh(penalty(problem.factor(u)), np.sqrt(strength))
+            point, steps = minimise(problem, u, first, self.linear, self.gauge_of(problem), ROUGHLY, report=self.note)
             found.append(point)
             history += steps
         return min(found, key=lambda point: point.cost).u, history

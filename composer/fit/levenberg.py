@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from analysis import Factor, coordinates, solve
+from composer.errors import DataError
 from composer.fit.rows import Problem
 
 Array = NDArray[np.float64]
 FIRST, LEAST, MOST = 1e-3, 1e-12, 1e12  # damping, relative to the columns
+STALE = 0.1  # share of a step's fall that the linear numbers may add before the Jacobian by the others is taken anew
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _minimise(
         step, predicted = _step(point, prior, linear, gauge(point.rows_at), damping)
         trial = _evaluate(problem, point.u + step, prior)
         if trial is not None and linear.any():
-            trial = _project(trial, prior, linear)
+            trial = _settled(problem, trial, prior, linear, point.cost)
         fall = point.cost - trial.cost if trial is not None else -np.inf
         kept = fall >= 0 and trial is not None
         history.append(Step(len(history), trial.cost if kept and trial else point.cost, damping, kept))
@@ -103,7 +105,11 @@ def _first(problem: Problem, start: Array, prior: Factor, linear: NDArray[np.boo
     """The start with its linear numbers solved, and rows taken there."""
     point = _evaluate(problem, start, prior)
     if point is None:
-        raise FloatingPointError("The first residual is not finite.")
+        raise DataError(
+            "A fit was to start from the model's numbers",
+            "The energies or forces they give are not finite",
+            "Start from other numbers with model.with_parameters({...}), or look for overlapping atoms with data.inspect()",
+        )
     if not linear.any():
         return point
     solved = _project(point, prior, linear)
@@ -126,6 +132,13 @@ def _project(point: Point, prior: Factor, linear: NDArray[np.bool_]) -> Point:
     step = np.zeros(len(point.u))
     step[linear] = solve(point.factor.columns(linear), prior=around).theta
     return point.moved(step, prior)
+
+
+def _settled(problem: Problem, trial: Point, prior: Factor, linear: NDArray[np.bool_], before: float) -> Point:
+    """The trial with its linear numbers at their minimum; rows are taken anew there if that moved them much."""
+    solved = _project(trial, prior, linear)
+    moved_much = trial.cost - solved.cost > STALE * (before - solved.cost) > 0
+    return (_evaluate(problem, solved.u, prior) or solved) if moved_much else solved
 
 
 def _step(point: Point, prior: Factor, linear: NDArray[np.bool_], gauge: Array, damping: float) -> tuple[Array, float]:

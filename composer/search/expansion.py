@@ -8,9 +8,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from analysis import Factor, combine, penalty
+from analysis import Factor, combine, factorize, penalty
 from composer.algebra import Expression
 from composer.fit.gauges import gauges
 from composer.fit.weights import Weights
@@ -118,7 +117,7 @@ class Expansion:
         slopes, numbers = self.slopes(u), self.numbers(u)
         found = {}
         for key, factor in self.sheet.factors.items():
-            made = _factorize(factor.triangle @ slopes, -(factor.triangle @ numbers))
+            made = factorize(factor.triangle @ slopes, -(factor.triangle @ numbers))
             found[key] = Factor(made.triangle, made.rhs, made.rss, factor.rows)
         return found
 
@@ -148,16 +147,21 @@ class Part:
     weights: Weights
     folds: frozenset[int]
 
+    @cached_property
+    def rows(self) -> Array:
+        """All rows of the folds, reduced to a triangle [columns, columns]: every point of a fit is a product with it."""
+        kept = {key: f for key, f in self.expansion.sheet.factors.items() if key[1] in self.folds}
+        return joined(kept, self.weights).triangle
+
     def factor(self, u: Array) -> Factor:
         if not np.isfinite(u).all():
             raise ValueError("numbers that are not finite")
-        return joined({key: f for key, f in self.expansion.steps(u).items() if key[1] in self.folds}, self.weights)
+        return factorize(self.rows @ self.expansion.slopes(u), -(self.rows @ self.expansion.numbers(u)))
 
 
 def joined(factors: Factors, weights: Weights) -> Factor:
     """One factor of many, each observable divided by its target."""
-    with threadpool_limits(1, "blas"):
-        return combine(factors, {key: 1.0 / weights.scales[key[0]] for key in factors})
+    return combine(factors, {key: 1.0 / weights.scales[key[0]] for key in factors})
 
 
 def roughness(parts: Iterable[tuple[Leaf, NDArray[np.intp]]], norms: Array) -> Factor:
@@ -172,12 +176,6 @@ def roughness(parts: Iterable[tuple[Leaf, NDArray[np.intp]]], norms: Array) -> F
                 block[:, row] = np.sqrt(amount) * root
                 blocks.append(block)
     return penalty(np.concatenate(blocks))
-
-
-def _factorize(rows: Array, rhs: Array) -> Factor:
-    from analysis import factorize
-
-    return factorize(rows, rhs)
 
 
 def _outer(parts: list[Array]) -> Array:

@@ -115,13 +115,33 @@ def _size_alone(a: Term, b: Term) -> bool:
 
 def _untied(word: Expression, expression: Expression) -> Expression:
     """The word with names that no term of the expression has: its numbers are its own. Names follow from the expression alone."""
-    for letter in (*string.ascii_lowercase, *(f"x{n}" for n in range(1000))):
+    for letter in _letters():
         made = word
         for term in numbers(word):
             made = replaced(made, term, term.named(letter))
         if not set(numbers(made)) & set(expression.terms()):
             return made
     raise AlgebraError("A name for a factor was asked for", "None is left", "Use fewer factors")
+
+
+def normal(expression: Expression) -> Expression:
+    """The expression with the names of its terms replaced by the first letters: two that differ in names alone are one."""
+    names: dict[tuple[Expression, str], str] = {}
+    for term in expression.terms():
+        if term.name:
+            names[dataclasses.replace(term, name=None), term.name] = ""
+    for kind in {k for k, _ in names}:
+        for letter, name in zip(_letters(), sorted(n for k, n in names if k == kind), strict=False):
+            names[kind, name] = letter
+    for mark in ("\0", ""):  # by way of names that nobody has
+        for (kind, old), new in names.items():
+            term = dataclasses.replace(kind, name=old if mark else "\0" + new)  # type: ignore[type-var]
+            expression = replaced(expression, term, dataclasses.replace(kind, name=mark + new))  # type: ignore[type-var]
+    return expression
+
+
+def _letters() -> Iterator[str]:
+    yield from (*string.ascii_lowercase, *(f"x{n}" for n in range(1000)))
 
 
 def replaced(expression: Expression, old: Expression, new: Expression) -> Expression:

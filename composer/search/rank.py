@@ -272,10 +272,7 @@ def _start(study: Study, parent: Parent, made: Plan, solution: Array) -> Array:
     """Free numbers of the neighbour's model [P] from those of the parent and the solution."""
     model = Model(made.expression, study.species)
     flat = model.flat.numpy().copy()
-    for digest, leaf in study.leaves.of(made.expression).items():
-        if digest in parent.numbers:
-            _put(model, flat, leaf, np.asarray(parent.numbers[digest]))
-    flat[: len(study.species)] = solution[: len(study.species)]
+    flat[model.free.numpy()] = inherited(study, made.expression, parent.numbers, solution[: len(study.species)])
     begin = len(study.species) + study.offset
     for leaf, _, places in made.blocks:
         part = solution[begin : begin + len(places)]
@@ -291,6 +288,17 @@ def _put(model: Model, flat: Array, leaf: Leaf, values: Array) -> None:
         slot = model.layout.slots[entry.key]
         flat[slot.offset : slot.offset + slot.size] = values[begin : begin + slot.size]
         begin += slot.size
+
+
+def inherited(study: Study, expression: Expression, known: Mapping[str, Array], species: Array) -> Array:
+    """Free numbers of an expression's model [P]: those that are known by leaf, E0 [species], and zero for linear leaves that are new."""
+    model = Model(expression, study.species)
+    flat = model.flat.numpy().copy()
+    for digest, leaf in study.leaves.of(expression).items():
+        if digest in known or leaf.linear:
+            _put(model, flat, leaf, np.asarray(known.get(digest, np.zeros(leaf.size))))
+    flat[: len(study.species)] = species
+    return flat[model.free.numpy()]
 
 
 def numbers(study: Study, expression: Expression, theta: Array) -> dict[str, Array]:

@@ -26,6 +26,9 @@ from composer.search.sheet import Study, at_home
 
 Array = NDArray[np.float64]
 RIDGE = 1e-8  # strength of the prior before folds have chosen one
+BETWEEN = (1.0, 0.5, 0.2, 0.05, 0.0)  # where a fit may start, on the way from the parent to the first-order solution
+CHOICES, WORTH = 3, 0.02  # of weights and strength where numbers are multiplied, and the fall of the criterion that makes one more worth it
+FLOOR = 1e-6  # eV/atom, eV/Å: errors below it are alike
 REFIT, LIMIT = 12, 60  # evaluations of a refit without a fold, and of a fit
 RESTS = "energy", "forces", "stress"
 
@@ -35,7 +38,8 @@ class Task:
     """What a worker is asked to fit.
 
     Arguments: weights (None: chosen); seed; density (atoms/Å^3) at which cost is stated; start, free numbers of the model [P] (None: as
-    declared); guess and strength, weights and strength of the prior to begin with where numbers are multiplied.
+    declared) and base [P], those of the parent with what is new at zero; guess and strength, weights and strength of the prior to
+    begin with where numbers are multiplied.
     """
 
     study: Study
@@ -44,6 +48,7 @@ class Task:
     seed: int
     density: float
     start: Array | None = None
+    base: Array | None = None
     guess: Weights | None = None
     strength: float = RIDGE
 
@@ -97,10 +102,14 @@ def _run(task: Task) -> Outcome:
 def _expanded(task: Task, expansion: Expansion) -> Outcome:
     study = expansion.study
     weights, strength = task.weights or task.guess or study.weights, task.strength
-    u = np.zeros(expansion.size) if expansion.linear else _minimum(expansion, _start(task, expansion), weights, strength, 1e-6)
+    u = np.zeros(expansion.size) if expansion.linear else _minimum(expansion, _start(task, expansion, weights), weights, strength, 1e-6)
     fits = [] if expansion.linear else [_fit(expansion, u, weights, strength)]
-    if len(study.folds) > 1:
+    for _ in range(CHOICES if len(study.folds) > 1 else 0):
+        last = criterion(fits[-1].errors) if fits else np.inf
         fits.append(_fit(expansion, u, *_choice(task, expansion, u)))
+        if expansion.linear or criterion(fits[-1].errors) > last - WORTH:
+            break
+        u = fits[-1].theta  # folds choose again where the problem was linearised better
     fit = min(fits or [_fit(expansion, u, weights, strength)], key=lambda f: criterion(f.errors))
     method = "linear" if expansion.linear else "variable projection"
     return replace(fit, method=method)
@@ -157,11 +166,17 @@ def _exact(expansion: Expansion) -> NDArray[np.bool_]:
     return found
 
 
-def _start(task: Task, expansion: Expansion) -> Array:
-    theta = expansion.model.theta.numpy() if task.start is None else task.start
-    u = np.zeros(expansion.size)
-    u[: expansion.model.size] = theta
-    return u
+def _start(task: Task, expansion: Expansion, weights: Weights) -> Array:
+    """The start, or the best point between it and the parent: a first-order solution may go too far."""
+    end = expansion.model.theta.numpy() if task.start is None else task.start
+    begin = end if task.base is None else task.base
+    points = [np.concatenate([begin + t * (end - begin), np.zeros(int(expansion.study.offset))]) for t in BETWEEN]
+
+    def cost(u: Array) -> float:
+        found = sum(square / weights.scales[key[0]] ** 2 for key, (square, _) in expansion.squares(u).items())
+        return found if np.isfinite(found) else np.inf
+
+    return min(points, key=cost)
 
 
 def _fused(task: Task, model: Model) -> Outcome:
@@ -180,7 +195,7 @@ def _fused(task: Task, model: Model) -> Outcome:
 def criterion(errors: Mapping[str, float]) -> float:
     """ln E + ln F of root mean squares (whichever there is)."""
     judged = [o for o in ("energy", "forces") if o in errors] or list(errors)
-    return float(np.sum([np.log(max(errors[o], 1e-300)) for o in judged]))
+    return float(np.sum([np.log(max(errors[o], FLOOR)) for o in judged]))
 
 
 def _errors(squares: list[dict[tuple[str, int], tuple[float, int]]]) -> dict[str, float]:

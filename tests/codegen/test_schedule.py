@@ -50,6 +50,7 @@ RADIAL = stack(N, [f(J), J.r * f(J), J.r**2 * f(J)])
 ANGULAR = stack(M, [J.u[0], J.u[1] * J.u[2]])
 MOMENTS = sum_over(J, RADIAL * ANGULAR)
 BY_SPECIES = nodes.sum_over({J.index}, f(J) * J.r * mark(J.species))
+READ = sum_over(J, f(J) ** 2)
 GT_KEPT = nodes.sum_over({J.index, K.index, K.species}, f(J) * f(K) * dot(J.u, K.u) * mark(J.species), "gt")
 LT_KEPT = nodes.sum_over({J.index, K.index, K.species}, f(J) * f(K) * dot(J.u, K.u) * mark(J.species), "lt")
 
@@ -69,7 +70,9 @@ CASES: dict[str, Node] = {
     "resolved and tied": sum_over(J, f(J) * element(BY_SPECIES, J.species, 2)) + element(BY_SPECIES, J.species, 0) ** 3,
     "selection": sum_over(J, where_less(J.r, 2.2, f(J), 2 * f(J) * p("one"))),
     "field of the neighbour": sum_over(J, f(J) * read_at(tanh(sum_over(FAR, f(FAR))), J) * p("pair", J)),
-    "field of a field": sum_over(J, f(J) * read_at(sum_over(J, f(J) * read_at(sum_over(J, f(J) ** 2), J)), J)),
+    "field of both ends": sum_over(J, f(J) * (READ + read_at(READ, J))),
+    "field of a field": sum_over(J, f(J) * read_at(sum_over(J, f(J) * read_at(READ, J)), J)),
+    "one axis alone": sum_over(FAR, FAR.d[0] ** 2) + sum_over(J, f(J) * J.d[1] ** 2),
     "constant of the site": p("kind") * sum_over(J, f(J)) / (1 + p("kind") ** 2),
     "function of many sums": function("log1p", sum_over(J, f(J)) ** 2) * exp(-sum_over(FAR, f(FAR)) / 9) * sum_over(FARTHER, FARTHER.r),
 }

@@ -9,7 +9,22 @@ import pytest
 from composer.errors import AlgebraError
 from composer.ir import nodes
 from composer.ir.indices import Neighbor, Range, Species, neighbors, ranges
-from composer.ir.nodes import ONE, ZERO, add, at_neighbor, const, element, function, mark, mul, parameter, power, stack, sum_over, swap, where_less
+from composer.ir.nodes import (
+    ONE,
+    ZERO,
+    add,
+    at_neighbor,
+    const,
+    element,
+    function,
+    mark,
+    parameter,
+    power,
+    stack,
+    sum_over,
+    swap,
+    where_less,
+)
 
 J, K, FAR = Neighbor(4.0), Neighbor(4.0, "k"), Neighbor(6.0)
 SJ, SK, N = Species("j", 2), Species("k", 2), Range("n", 3)

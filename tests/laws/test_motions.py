@@ -36,7 +36,9 @@ def turned(structures: list[Atoms], turn: np.ndarray, shift: np.ndarray) -> list
     return found
 
 
-@pytest.mark.parametrize("turn, shift", [(np.eye(3), 7.3), (ROTATION, 0.0), (-ROTATION, -1.1)], ids=["translation", "rotation", "reflection"])
+@pytest.mark.parametrize(
+    "turn, shift", [(np.eye(3), 7.3), (ROTATION, 0.0), (-ROTATION, -1.1)], ids=["translation", "rotation", "reflection"]
+)
 def test_motions(subject: Subject, turn: np.ndarray, shift: float) -> None:
     compare(subject, turned(subject.structures, turn, shift * np.array([1.0, -0.3, 0.6])), turn)
 

@@ -1,0 +1,158 @@
+"""What a search gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from composer.errors import DataError
+from composer.model import Model
+from composer.search.archive import Trial, pareto
+from composer.search.expansion import Expansion, joined
+from composer.search.sheet import Study
+from composer.search.trial import model_of
+
+if TYPE_CHECKING:
+    from composer.search.loop import Settings
+
+
+class Search:
+    """Trials of a search in their order, the front of the best, and the winner; printable.
+
+    Arguments: study and settings of the search; trials; run, its name; stopped, why it ended; ranked, number of neighbours that were ranked.
+    """
+
+    def __init__(self, study: Study, settings: Settings, trials: Sequence[Trial], run: str, stopped: str, ranked: int) -> None:
+        self.study, self.settings, self.trials, self.run, self.stopped, self.ranked = study, settings, list(trials), run, stopped, ranked
+
+    @cached_property
+    def pareto(self) -> list[Trial]:
+        """Trials that no other one beats in energy error, force error, parameters and cost at once; those that were passed over are none."""
+        return pareto(t for t in self.trials if t.stable is not False)
+
+    @property
+    def winner(self) -> Trial:
+        """The trial of the best model: that with the least criterion that passed the most checks. Errors: DataError where none may win."""
+        for asked in ("full", "short", ""):
+            found = [t for t in self.trials if not t.failed and t.stable is not False and t.checked == asked and t.parameters > len(self.study.species)]
+            if found:
+                return min(found, key=lambda t: (t.criterion, t.parameters, t.key))
+        reasons = sorted({t.reason for t in self.trials if t.failed or t.stable is False})
+        raise DataError("The best model of a search was asked for", f"None of {len(self.trials)} trials may win: {'; '.join(reasons[:3])}", "Search longer, or with other words")
+
+    @cached_property
+    def best(self) -> Model:
+        """The best model, with its covariance, the shortest distances of its data and where it comes from."""
+        return self.model(self.winner)
+
+    def pick(self, energy: float | None = None, forces: float | None = None, parameters: int | None = None) -> Model:
+        """The model with fewest parameters whose held-out errors are at most `energy` (meV/atom) and `forces` (eV/Å).
+
+        With `parameters` alone, the best one that has at most so many. Errors: DataError where no trial does.
+        """
+        limits = {"energy": energy, "forces": forces, "parameters": parameters}
+        found = [t for t in self.trials if not t.failed and t.stable is not False and all(v is None or getattr(t, n) <= v for n, v in limits.items())]
+        if not found:
+            near = ", ".join(f"{n} {min(getattr(t, n) for t in self.pareto):.4g}" for n in limits) if self.pareto else "none"
+            raise DataError(f"A model with {limits} was asked for", f"No trial is that good; the least of each are {near}", "Ask for less, or search longer")
+        by_error = energy is None and forces is None
+        return self.model(min(found, key=lambda t: (t.criterion, t.parameters) if by_error else (t.parameters, t.criterion)))
+
+    def model(self, trial: Trial) -> Model:
+        """The model of a trial."""
+        model = model_of(trial.expression, self.study, trial.theta)
+        model.domain = _shortest(self.study)
+        model.provenance = {
+            "made by": "composer.search",
+            "run": self.run,
+            "trial": trial.key,
+            "data": self.study.data.hash,
+            "settings": {n: v for n, v in self.settings.data().items() if n != "vocabulary"},
+            "held-out errors": {"energy (meV/atom)": trial.energy, "forces (eV/Å)": trial.forces},
+        }
+        model.covariance_root = self._covariance(trial)
+        return model
+
+    def _covariance(self, trial: Trial) -> np.ndarray | None:
+        """Root of the covariance of the numbers, clustered by fold, at the minimum of the trial."""
+        from analysis import sandwich_root, solve, weigh
+        from composer.fit.weights import Weights
+
+        expansion = Expansion(self.study, trial.expression)
+        if not expansion.possible or len(self.study.folds) < 2:
+            return None
+        weights, factors = Weights(**trial.weights), expansion.steps(trial.theta)
+        whole = joined(factors, weights)
+        prior = weigh(expansion.penal(whole.norms), float(np.sqrt(trial.strength)))
+        solution = solve(whole, prior=prior, gauge=expansion.gauge(trial.theta))
+        groups = [joined({k: f for k, f in factors.items() if k[1] == fold}, weights) for fold in self.study.folds]
+        return sandwich_root(solution, groups, "count")[: expansion.model.size]
+
+    @property
+    def spearman(self) -> float:
+        """Rank correlation of predicted and realised changes of the criterion over all fitted neighbours; NaN below three."""
+        from scipy.stats import spearmanr
+
+        pairs = [(t.predicted, t.realised) for t in self.trials if t.predicted is not None and t.realised is not None]
+        if len(pairs) < 3 or any(len(set(values)) < 2 for values in zip(*pairs, strict=True)):
+            return float("nan")
+        return float(spearmanr(*zip(*pairs, strict=True)).statistic)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each trial."""
+        return [t.row() for t in self.trials]
+
+    def dataframe(self) -> Any:
+        """The trials as a pandas.DataFrame. Errors: DataError where pandas is not installed (`.rows()` needs none)."""
+        try:
+            import pandas
+        except ImportError:
+            raise DataError("A table of trials was asked for", "pandas is not installed", "Type pip install pandas, or use .rows()") from None
+        return pandas.DataFrame(self.rows())
+
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write one self-contained HTML file about the search."""
+        from composer.search.report import report
+
+        return report(self, path)
+
+    def line(self) -> str:
+        """The outcome in one line."""
+        fitted = [t for t in self.trials if not t.failed]
+        if not fitted:
+            return f"search: no trial was fitted ({self.stopped})"
+        try:
+            best = self.winner
+        except DataError as error:
+            return f"search: {error}"
+        return (
+            f"search: {len(self.trials)} trials, {self.ranked} neighbours ranked, {self.stopped}; best E {best.energy:.4g} meV/atom, "
+            f"F {best.forces:.4g} eV/Å, P {best.parameters}; rank correlation of predicted and realised gains {self.spearman:.2f}"
+        )
+
+    def __str__(self) -> str:
+        lines = [self.line(), f"{'P':>4s} {'E meV/atom':>11s} {'F eV/Å':>9s} {'operations':>11s}  expression"]
+        lines += [f"{t.parameters:4d} {t.energy:11.4g} {t.forces:9.4g} {t.cost:11.3g}  {t.expression}" for t in sorted(self.pareto, key=lambda t: t.parameters)]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _shortest(study: Study) -> dict[str, float]:
+    """Shortest distance (Å) of every pair of species in the data."""
+    from composer.data.distances import pairs
+
+    found: dict[str, float] = {}
+    for frame in study.data:
+        first, second, distance = pairs(frame, min(study.cutoff, 4.0))
+        symbols = np.array(frame.symbols)
+        for name in {f"{a}-{b}" for a, b in zip(symbols[first], symbols[second], strict=True)}:
+            a, b = name.split("-")
+            if study.species.index(a) <= study.species.index(b):
+                own = (symbols[first] == a) & (symbols[second] == b)
+                found[name] = min(found.get(name, np.inf), float(distance[own].min()))
+    return dict(sorted(found.items()))

@@ -1,0 +1,115 @@
+"""The search finds what was planted, whatever the order of its words and the number of its workers, and tells the truth about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import composer
+from composer.algebra import Expression
+from composer.evaluate import evaluate
+from composer.search.moves import normal
+from composer.search.trial import model_of
+from tests.search.conftest import ANGLES, BOUND, CROWD, LARGE, SMALL, VOCABULARY, planted, sequence
+
+SHAPES: dict[str, Expression] = {
+    "pairs": LARGE,
+    "pairs and angles": SMALL + ANGLES,
+    "embedded": SMALL + BOUND,
+    "a product": SMALL + ANGLES * (1 + CROWD.named("a")),
+}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_planted_models_are_recovered(shape: str, noise: float, calm: None) -> None:
+    data = planted(SHAPES[shape], noise=noise)
+    found = composer.search(data, VOCABULARY, max_parameters=16, budget=16, quiet=True)
+    error = {o: float(np.std(np.concatenate([np.ravel(getattr(f, o)) / (len(f) if o == "energy" else 1) for f in data]))) for o in ("energy", "forces")}
+    limit = {o: max(1.6 * noise, 1e-4) * e for o, e in error.items()}
+    good = [t for t in found.trials if not t.failed and t.energy < 1000 * limit["energy"] and t.forces < limit["forces"]]
+    assert good, [(t.energy, t.forces, str(t.expression)) for t in found.pareto]
+    assert normal(min(good, key=lambda t: t.parameters).expression) == SHAPES[shape]
+
+
+def test_search_order_of_the_words_does_not_matter(calm: None) -> None:
+    data = planted(SHAPES["pairs and angles"], noise=0.02)
+    runs = [composer.search(data, words, max_parameters=20, budget=8, quiet=True) for words in (VOCABULARY, VOCABULARY[::-1])]
+    assert sequence(runs[0]) == sequence(runs[1])
+    half = composer.search(data, VOCABULARY[::2], max_parameters=20, budget=8, quiet=True)
+    assert half.best.size > 1
+
+
+def test_search_27_members_of_the_front_are_not_beaten_and_scores_follow_from_numbers(calm: None) -> None:
+    data = planted(SHAPES["a product"], noise=0.02)
+    found = composer.search(data, VOCABULARY, max_parameters=20, budget=14, quiet=True)
+    assert len(found.pareto) >= 3
+    for a in found.pareto:
+        assert not any(all(x <= y for x, y in zip(b.objectives, a.objectives)) and b.objectives != a.objectives for b in found.trials if not b.failed)
+    assert any(t.method == "variable projection" for t in found.trials)
+    for trial in found.trials:
+        whole = evaluate(model_of(trial.expression, found.study, trial.theta), data)
+        assert whole.energy is not None and whole.forces is not None
+        assert whole.energy.rmse == pytest.approx(1000 * trial.train["energy"], rel=1e-8) and whole.forces.rmse == pytest.approx(trial.train["forces"], rel=1e-8)
+        squares = np.zeros(2)
+        for fold, theta in zip(found.study.folds, trial.theta_folds, strict=True):
+            left_out = data[found.study.fold == fold]
+            errors = evaluate(model_of(trial.expression, found.study, theta), left_out)
+            squares += [np.sum(errors.error(o) ** 2) for o in ("energy", "forces")]
+        counts = [len(data), 3 * sum(map(len, data))]
+        assert np.sqrt(squares / counts) == pytest.approx([trial.energy, trial.forces], rel=1e-8)
+
+
+def test_predicted_gains_are_those_that_are_realised(calm: None) -> None:
+    found = composer.search(planted(SHAPES["a product"], noise=0.02), VOCABULARY, max_parameters=20, budget=14, quiet=True)
+    assert found.spearman >= 0.7
+    assert all(t.reason for t in found.trials) and found.ranked > 50
+    assert {"add", "multiply"} <= {t.kind for t in found.trials}
+
+
+def test_a_stop_is_a_prefix_and_limits_hold(calm: None) -> None:
+    data = planted(SHAPES["pairs and angles"], noise=0.02)
+    long = composer.search(data, VOCABULARY, max_parameters=12, budget=9, quiet=True)
+    short = composer.search(data, VOCABULARY, max_parameters=12, budget=4, quiet=True)
+    assert sequence(long)[:4] == sequence(short) and short.stopped == "budget spent"
+    assert max(t.parameters for t in long.trials) <= 12
+    none = composer.search(data, VOCABULARY, max_parameters=12, seconds=0.0, quiet=True)
+    assert not none.trials and none.stopped == "out of time"
+    with pytest.raises(composer.DataError, match="None of 0 trials"):
+        _ = none.best
+    costs = sorted(t.cost for t in long.trials)
+    cheap = composer.search(data, VOCABULARY, max_parameters=12, max_cost=costs[0], budget=4, quiet=True)
+    assert all(t.cost <= costs[0] for t in cheap.trials)
+
+
+def test_pick_and_rows(calm: None) -> None:
+    found = composer.search(planted(SHAPES["pairs and angles"], noise=0.02), VOCABULARY, max_parameters=20, budget=8, quiet=True)
+    assert found.pick(parameters=5).size <= 5
+    good = found.pick(forces=1.01 * found.winner.forces)
+    assert good.size <= found.best.size
+    with pytest.raises(composer.DataError, match="least of each"):
+        found.pick(energy=0.0)
+    assert len(found.rows()) == len(found.trials) and "winner" not in str(found)
+    assert found.best.domain["Si-Si"] > 1.0 and found.best.provenance["run"] == found.run
+    assert found.best.covariance_root is not None and found.best.covariance_root.shape[0] == found.best.size
+
+
+def test_ctrl_c_returns_what_is_done(calm: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from composer.search.loop import _Run
+
+    data, note = planted(SHAPES["pairs"], noise=0.02), _Run.note
+
+    def interrupted(self: _Run, *arguments: object) -> None:
+        if len(self.trials) == 3:
+            raise KeyboardInterrupt
+        note(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_Run, "note", interrupted)
+    found = composer.search(data, VOCABULARY, max_parameters=12, budget=9, storage=tmp_path, quiet=True)
+    assert len(found.trials) == 3 and found.stopped == "interrupted" and found.best.size > 1
+    monkeypatch.setattr(_Run, "note", note)
+    again = composer.search(data, VOCABULARY, max_parameters=12, budget=9, storage=tmp_path, quiet=True)
+    fresh = composer.search(data, VOCABULARY, max_parameters=12, budget=9, quiet=True)
+    assert sequence(again) == sequence(fresh)
