@@ -91,10 +91,12 @@ class _Fit:
             return self.finish(problem, u, history, 0.0, None)
         u, history = problem.start(), []
         if not self.linear.all():
-            u, history = self.best_start(problem)
+            u, history, held = self.best_start(problem)
+            if self.decided and held is not None:
+                return self.finish(problem, u, history, RIDGE if self.ridge is None else self.ridge, held)
         factors = problem.factors(u, self.label)
         strength = RIDGE if self.ridge is None else self.ridge
-        if self.split and (self.ridge is None or self.weights is None):
+        if not self.decided:
             choice = choose(self.by_fold(factors), self.prior_at(problem, u), self.weights, self.ridge, self.gauge(problem, u))
             strength = choice.strength
             problem = replace_weights(problem, choice.weights)
@@ -183,10 +185,19 @@ class _Fit:
     def gauge_of(self, problem: Problem) -> Callable[[Array], Array]:
         return lambda u: self.gauge(problem, u)
 
-    def best_start(self, problem: Problem) -> tuple[Array, list[Step]]:
-        """The best of the fits from the model's own numbers and from random ones, at the first guess of weights and strength."""
+    @property
+    def decided(self) -> bool:
+        """Whether folds have nothing left to choose."""
+        return not self.split or (self.ridge is not None and self.weights is not None)
+
+    def best_start(self, problem: Problem) -> tuple[Array, list[Step], Factor | None]:
+        """The best of the fits from the model's own numbers and from random ones, at the first guess of weights and strength.
+
+        Returns: unknowns, steps, and the penalty where it needs no second look.
+        """
         start, random = problem.start(), np.random.default_rng(self.seed)
         found, history = [], []
+        tolerance = CLOSELY if self.decided and self.linear.any() else ROUGHLY
         for trial in range(1 + self.restarts):
             shift = np.where(self.linear | (trial == 0), 0.0, random.normal(scale=0.3, size=len(start)) * np.maximum(np.abs(start), 0.3))
             u = start + shift
@@ -196,10 +207,11 @@ class _Fit:
             if self.linear.any():  # factors of products are seen once what they multiply is not zero
                 u = minimise(problem, u, first, self.linear, self.gauge_of(problem), limit=1)[0].u
                 first = weigh(penalty(problem.factor(u)), np.sqrt(strength))
-            point, steps = minimise(problem, u, first, self.linear, self.gauge_of(problem), ROUGHLY, report=self.note)
-            found.append(point)
+            point, steps = minimise(problem, u, first, self.linear, self.gauge_of(problem), tolerance, report=self.note)
+            found.append((point, first if self.linear.any() else None))
             history += steps
-        return min(found, key=lambda point: point.cost).u, history
+        best, held = min(found, key=lambda pair: pair[0].cost)
+        return best.u, history, held
 
     def first_order(self, problem: Problem) -> tuple[Array, list[Step]]:
         if self.chosen_method == "lbfgs":

@@ -26,6 +26,7 @@ from composer.runtime import cache, threads
 from composer.runtime.build import library
 
 LONG = 20_000  # characters of code
+LONG_FLAGS = ("-ftree-loop-vectorize", "--param=vect-epilogues-nomask=0", "-fno-ivopts")
 BLOCKS = 64  # pieces of a batch; their number does not depend on the threads, so sums over them do not either
 
 
@@ -96,7 +97,7 @@ class Kernel:
     @property
     def effort(self) -> tuple[str, tuple[str, ...]]:
         """Optimisation flags: long programs are as fast with fewer passes, and their loops need no tails of shorter vectors."""
-        return ("-O3", ()) if len(self.code.text) < LONG else ("-O1", ("-ftree-loop-vectorize", "--param=vect-epilogues-nomask=0"))
+        return ("-O3", ()) if len(self.code.text) < LONG else ("-O1", LONG_FLAGS)
 
     def bind(self, loaded: ctypes.CDLL, length: int = 0) -> None:
         """Take the functions from a library that holds this kernel."""
