@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ from composer.fit.levenberg import Step, minimise
 from composer.fit.linear import Structure, structure
 from composer.fit.path import choose
 from composer.fit.prior import prior
+from composer.fit.progress import reporter
 from composer.fit.references import referenced
 from composer.fit.result import Fitted
 from composer.fit.rows import Problem
@@ -64,7 +64,7 @@ def fit(
         raise DataError(f"A fit by {method!r} was asked for", f"Known are {', '.join(METHODS)}", "Use one of these")
     if not isinstance(train, Data):
         train = Data(train, model.species)
-    return _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, _reporter(quiet), restarts).run()
+    return _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, reporter(quiet), restarts).run()
 
 
 @dataclass
@@ -196,22 +196,22 @@ class _Fit:
         Returns: unknowns, steps, and the penalty where it needs no second look.
         """
         start, random = problem.start(), np.random.default_rng(self.seed)
-        found, history = [], []
         tolerance = CLOSELY if self.decided and self.linear.any() else ROUGHLY
+        held, trials = self.first_penalty(problem, start), []
         for trial in range(1 + self.restarts):
             shift = np.where(self.linear | (trial == 0), 0.0, random.normal(scale=0.3, size=len(start)) * np.maximum(np.abs(start), 0.3))
-            u = start + shift
-            strength = RIDGE if self.ridge is None else self.ridge
-            penalty = self.prior_at(problem, u, around=False)
-            first = weigh(penalty(problem.factor(u)), np.sqrt(strength))
-            if self.linear.any():  # factors of products are seen once what they multiply is not zero
-                u = minimise(problem, u, first, self.linear, self.gauge_of(problem), limit=1)[0].u
-                first = weigh(penalty(problem.factor(u)), np.sqrt(strength))
-            point, steps = minimise(problem, u, first, self.linear, self.gauge_of(problem), tolerance, report=self.note)
-            found.append((point, first if self.linear.any() else None))
-            history += steps
-        best, held = min(found, key=lambda pair: pair[0].cost)
-        return best.u, history, held
+            trials.append(minimise(problem, start + shift, held, self.linear, self.gauge_of(problem), tolerance, report=self.note))
+        best, history = min(trials, key=lambda found: found[0].cost)
+        return best.u, history, held if self.linear.any() else None
+
+    def first_penalty(self, problem: Problem, u: Array) -> Factor:
+        """The prior at the start, after linear numbers are solved: factors of products are seen once what they multiply is not zero."""
+        penalty, strength = self.prior_at(problem, u, around=False), RIDGE if self.ridge is None else self.ridge
+        held = weigh(penalty(problem.factor(u)), np.sqrt(strength))
+        if not self.linear.any():
+            return held
+        solved = minimise(problem, u, held, self.linear, self.gauge_of(problem), limit=1)[0]
+        return weigh(penalty(problem.factor(solved.u)), np.sqrt(strength))
 
     def first_order(self, problem: Problem) -> tuple[Array, list[Step]]:
         if self.chosen_method == "lbfgs":
@@ -289,31 +289,3 @@ def _shares(problem: Problem, factors: dict[tuple[str, Any], Factor]) -> dict[tu
         found[observable, kind] = found.get((observable, kind), 0.0) + value
     total = sum(found.values()) or 1.0
     return {key: value / total for key, value in found.items()}
-
-
-def _reporter(quiet: bool) -> Callable[[str, Step | None], None]:
-    """Print texts; steps go to a progress bar on a terminal and to lines elsewhere."""
-    if quiet:
-        return lambda text, step: None
-    if not sys.stderr.isatty():
-
-        def log(text: str, step: Step | None) -> None:
-            if step is not None and step.number % 10 == 0:
-                print(f"  step {step.number:3d}  cost {step.cost:.6g}", flush=True)
-            elif text:
-                print(text, flush=True)
-
-        return log
-    from tqdm import tqdm
-
-    bar = tqdm(total=0, bar_format="{desc}", leave=False)
-
-    def show(text: str, step: Step | None) -> None:
-        if step is not None:
-            bar.set_description_str(f"step {step.number}, cost {step.cost:.6g}, damping {step.damping:.0e}")
-        elif text:
-            bar.write(text)
-        else:
-            bar.close()
-
-    return show

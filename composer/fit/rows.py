@@ -172,11 +172,11 @@ class Problem:
 def _joined(rows: list[Rows]) -> Factor:
     """Factor of rows; columns that are zero in all of them (other elements) take no part in the QR."""
     matrix, rhs = np.concatenate([r.matrix for r in rows]), np.concatenate([r.rhs for r in rows])
-    used = matrix.any(axis=0)
-    if np.count_nonzero(used) > 0.7 * len(used):
+    used = np.asarray(matrix.any(axis=0))
+    if np.count_nonzero(used) > 0.7 * matrix.shape[1]:
         return factorize(matrix, rhs)
     small = factorize(matrix[:, used], rhs)
-    triangle = np.zeros((len(small.triangle), len(used)))
+    triangle = np.zeros((len(small.triangle), matrix.shape[1]))
     triangle[:, used] = small.triangle
     return Factor(triangle, small.rhs, small.rss, small.rows)
 

@@ -232,8 +232,7 @@ def test_the_first_call_may_be_inside_a_transform(model: Model) -> None:
     for first in (0, 1, 2):
         batch = model.prepare(structures(), skin=0.5)
         loss, (x, h, theta) = loss_on(model, batch), point(model, batch)
-        ways = [lambda: grad(loss)(x, h, theta), lambda: jacfwd(loss)(x, h, theta), lambda: jacrev(loss)(x, h, theta)]
-        found = [ways[(first + n) % 3]() for n in range(3)]
+        found = [(grad, jacfwd, jacrev)[(first + n) % 3](loss)(x, h, theta) for n in range(3)]
         traced = make_fx(grad(loss), tracing_mode="symbolic", _allow_non_fake_inputs=True)
         found += [vmap(grad(loss), (0, None, None))(x[None], h, theta)[0], traced(x, h, theta)(x, h, theta)]
         wanted = found[0] if wanted is None else wanted
