@@ -3,6 +3,7 @@
 Conventions: chi2 and scores are of weighted rows; s2 is a residual variance (1 where the weights are the true noise).
 Exact leave-one-group-out errors stand in `analysis.solution`.
 """
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,8 +51,9 @@ def effective_count(rows: int, dof: float, trace: float, variance: float) -> flo
     return float(rows * min(1.0, dof * variance / trace)) if trace > 0 else float(rows)
 
 
-def evidence(factor: Factor, ridge: float = 0.0, prior: Factor | ArrayLike | None = None, gauge: ArrayLike | None = None,
-             variance: float = 1.0) -> float:
+def evidence(
+    factor: Factor, ridge: float = 0.0, prior: Factor | ArrayLike | None = None, gauge: ArrayLike | None = None, variance: float = 1.0
+) -> float:
     """Log evidence of a linear model (Laplace's formula otherwise), up to the logarithms of the row weights.
 
     ln Z = -(chi2 + penalty) / (2 s2) - (N/2) ln(2 pi s2) + (1/2) ln det Lambda - (1/2) ln det(I + Lambda)
@@ -63,8 +65,10 @@ def evidence(factor: Factor, ridge: float = 0.0, prior: Factor | ArrayLike | Non
     held = np.linalg.svd(extra, compute_uv=False) if extra.size else np.zeros(0)
     proper = int(np.count_nonzero(held > 0))
     if proper < size:
-        raise ValueError(f"The evidence was asked for. The penalty holds {proper} of {size} directions, so the prior is improper. "
-                         "Give a ridge > 0 or a prior of full rank.")
+        raise ValueError(
+            f"The evidence was asked for. The penalty holds {proper} of {size} directions, so the prior is improper. "
+            "Give a ridge > 0 or a prior of full rank."
+        )
     rows = np.concatenate([data, extra])
     left, values, _ = np.linalg.svd(rows, full_matrices=False)
     target = np.concatenate([factor.rhs, goal])

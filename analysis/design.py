@@ -1,4 +1,5 @@
 """Choice of data: which unlabelled structures would teach most, and the fewest that fix chosen properties."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,8 +51,9 @@ def information_root(start: Factor, pool: Sequence[Factor], ridge: float) -> Flo
     level = np.sqrt(ridge) * np.linalg.norm(frame.reduce(whole.triangle), 2)
     _, values, right = np.linalg.svd(np.concatenate([frame.reduce(start.triangle), level * np.eye(len(frame.scale))]), full_matrices=False)
     if not values.min(initial=np.inf) > 0:
-        raise ValueError(f"Structures were to be ranked. The data one has leave directions free and ridge is {ridge}. "
-                         "Pass for example ridge=1e-12.")
+        raise ValueError(
+            f"Structures were to be ranked. The data one has leave directions free and ridge is {ridge}. Pass for example ridge=1e-12."
+        )
     return frame.expand(right.T / values)
 
 
@@ -110,8 +112,10 @@ def _whiten(pool: Sequence[Factor], gradients: FloatArray) -> tuple[list[FloatAr
     unseen = np.any(gradients[:, ~frame.seen] != 0, axis=1)
     bad = np.flatnonzero(unseen | (outside > 1e-8 * np.linalg.norm(slopes, axis=1)))
     if bad.size:
-        raise ValueError(f"Structures were to fix {len(gradients)} properties. Infeasible: properties {bad.tolist()} depend on parameter "
-                         "directions that no candidate sees. Add candidates that sample them or drop these properties.")
+        raise ValueError(
+            f"Structures were to fix {len(gradients)} properties. Infeasible: properties {bad.tolist()} depend on parameter "
+            "directions that no candidate sees. Add candidates that sample them or drop these properties."
+        )
     root = frame.expand(right[:rank].T / values[:rank])
     views = [factor.triangle @ root for factor in pool]
     aims = gradients @ root

@@ -11,6 +11,7 @@ formed: singular values of R reach 1e-15 of the largest, those of a Gram matrix 
 Sign: `rhs` is what J theta should reach. It is the reference itself for a linear model, and minus the residual
 r = y(theta) - y_ref where J is the derivative at theta (then the solution is a step).
 """
+
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -81,15 +82,19 @@ def factorize(rows: ArrayLike, rhs: ArrayLike, weights: ArrayLike | None = None)
     """
     matrix, target = np.asarray(rows, dtype=np.float64), np.asarray(rhs, dtype=np.float64)
     if matrix.ndim != 2 or target.shape[:1] != matrix.shape[:1]:
-        raise ValueError(f"A factor needs rows [m, P] and rhs [m] or [m, M]. Found shapes {matrix.shape} and {target.shape}. "
-                         "Pass a matrix and one target for each of its rows.")
+        raise ValueError(
+            f"A factor needs rows [m, P] and rhs [m] or [m, M]. Found shapes {matrix.shape} and {target.shape}. "
+            "Pass a matrix and one target for each of its rows."
+        )
     if weights is not None:
         weight = np.asarray(weights, dtype=np.float64)
         matrix, target = matrix * weight[:, None], (target.T * weight).T
     bad = np.flatnonzero(~np.isfinite(np.column_stack([matrix, target])).all(axis=1))
     if bad.size:
-        raise ValueError(f"A factor needs finite rows. Row {bad[0]} of {len(matrix)} holds NaN or infinity. "
-                         "Leave missing observables out instead of filling them.")
+        raise ValueError(
+            f"A factor needs finite rows. Row {bad[0]} of {len(matrix)} holds NaN or infinity. "
+            "Leave missing observables out instead of filling them."
+        )
     return _reduce(matrix, target, np.zeros(target.shape[1:]), len(matrix))
 
 
@@ -177,11 +182,17 @@ def _join(factors: Sequence[Factor]) -> Factor:
     if len(factors) == 1:
         return factors[0]
     if len({factor.parameters for factor in factors}) > 1 or len({factor.rhs.shape[1:] for factor in factors}) > 1:
-        raise ValueError(f"Factors were to be merged. They have {[factor.parameters for factor in factors]} parameters and right-hand "
-                         f"sides of shapes {[factor.rhs.shape for factor in factors]}. Build all of them from the same columns.")
+        raise ValueError(
+            f"Factors were to be merged. They have {[factor.parameters for factor in factors]} parameters and right-hand "
+            f"sides of shapes {[factor.rhs.shape for factor in factors]}. Build all of them from the same columns."
+        )
     rss = np.sum([factor.rss for factor in factors], axis=0)
-    return _reduce(np.concatenate([factor.triangle for factor in factors]), np.concatenate([factor.rhs for factor in factors]),
-                   rss, sum(factor.rows for factor in factors))
+    return _reduce(
+        np.concatenate([factor.triangle for factor in factors]),
+        np.concatenate([factor.rhs for factor in factors]),
+        rss,
+        sum(factor.rows for factor in factors),
+    )
 
 
 def _reduce(matrix: FloatArray, target: FloatArray, rss: FloatArray, rows: int) -> Factor:

@@ -2,6 +2,7 @@
 
 Everything here starts from factors (`analysis.factors`), so information matrices are sums over keys, I = sum_k w_k^2 R_k^T R_k.
 """
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,8 +73,10 @@ def coordinates(factor: Factor, gauge: ArrayLike | None = None, prior: Factor | 
     directions = np.asarray(gauge, dtype=np.float64).reshape(factor.parameters, -1)
     wrong = np.flatnonzero(gauge_defect(factor, directions) > NO_GAUGE)
     if wrong.size:
-        raise ValueError(f"Gauge directions were to be projected out. Columns {wrong.tolist()} of {directions.shape[1]} change the "
-                         "observables, so they carry information. Pass null vectors of the Jacobian at the present parameters.")
+        raise ValueError(
+            f"Gauge directions were to be projected out. Columns {wrong.tolist()} of {directions.shape[1]} change the "
+            "observables, so they carry information. Pass null vectors of the Jacobian at the present parameters."
+        )
     return frame.without(directions)
 
 

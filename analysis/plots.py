@@ -3,6 +3,7 @@
 Every function returns a `matplotlib.figure.Figure` that belongs to no window and no global state: save it with
 `figure.savefig("name.png")`.
 """
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,16 @@ def plot_spectrum(spectra: Mapping[str, Spectrum], errors: Mapping[str, ArrayLik
                 axes.fill_between([x - 0.3, x + 0.3], value / factor, value * factor, color=color, alpha=0.25, linewidth=0)
         lowest = min(lowest, float(values.min(initial=1.0)))
         more = "" if solid.all() else "> "
-        axes.text(x, 1.02, f"{more}{found.decades:.1f} decades\n{len(values)} of {len(solid)} directions", fontsize=8, color=GREY,
-                  transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+        axes.text(
+            x,
+            1.02,
+            f"{more}{found.decades:.1f} decades\n{len(values)} of {len(solid)} directions",
+            fontsize=8,
+            color=GREY,
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+        )
     axes.set_yscale("log")
     axes.set_ylim(lowest / 10, 3)
     axes.set_xticks(range(len(spectra)), list(spectra))
@@ -70,8 +79,9 @@ def plot_term_correlation(names: Sequence[str], angles: FloatArray) -> Figure:
     return figure
 
 
-def plot_parity(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], groups: Mapping[str, Sequence[Any]] | None = None,
-                dense: int = 3000) -> Figure:
+def plot_parity(
+    panels: Mapping[str, tuple[ArrayLike, ArrayLike]], groups: Mapping[str, Sequence[Any]] | None = None, dense: int = 3000
+) -> Figure:
     """Model against reference, one panel for each observable, with RMSE and MAE and the errors below.
 
     Arguments: panels, (reference, model) by a label that ends in the unit in brackets, e.g. "force (eV/Å)"; groups, the
@@ -90,8 +100,15 @@ def plot_parity(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], groups: Mappi
         top.plot(edge, edge, color=GREY, linewidth=0.8, zorder=0)
         bottom.axhline(0.0, color=GREY, linewidth=0.8, zorder=0)
         error = y - x
-        top.text(0.97, 0.04, f"RMSE {np.sqrt(np.mean(error**2)):.3g} {unit}\nMAE {np.mean(np.abs(error)):.3g} {unit}",
-                 transform=top.transAxes, ha="right", va="bottom", fontsize=8)
+        top.text(
+            0.97,
+            0.04,
+            f"RMSE {np.sqrt(np.mean(error**2)):.3g} {unit}\nMAE {np.mean(np.abs(error)):.3g} {unit}",
+            transform=top.transAxes,
+            ha="right",
+            va="bottom",
+            fontsize=8,
+        )
         top.set_ylabel(f"model {label}")
         bottom.set_xlabel(f"reference {label}")
         bottom.set_ylabel(f"error ({unit})" if unit else "error")
@@ -102,9 +119,14 @@ def plot_parity(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], groups: Mappi
     return figure
 
 
-def plot_pareto(x: ArrayLike, y: ArrayLike, labels: Sequence[str] | None = None, sizes: ArrayLike | None = None,
-                axis_names: tuple[str, str, str] = ("parameters", "force RMSE (eV/Å)", "energy RMSE (meV/atom)"),
-                colors: ArrayLike | None = None) -> Figure:
+def plot_pareto(
+    x: ArrayLike,
+    y: ArrayLike,
+    labels: Sequence[str] | None = None,
+    sizes: ArrayLike | None = None,
+    axis_names: tuple[str, str, str] = ("parameters", "force RMSE (eV/Å)", "energy RMSE (meV/atom)"),
+    colors: ArrayLike | None = None,
+) -> Figure:
     """Trials as points and the front of non-dominated ones (both axes lower is better) as a line.
 
     Arguments: x, y [n]; labels [n], written at members of the front; sizes [n], areas; colors [n], a third objective on a
@@ -118,8 +140,9 @@ def plot_pareto(x: ArrayLike, y: ArrayLike, labels: Sequence[str] | None = None,
     shade = COLORS[0] if colors is None else np.asarray(colors, dtype=np.float64)
     norm = None if colors is None else LogNorm()
     edge = np.where(np.isin(np.arange(len(a)), front), "black", "white")
-    dots = axes.scatter(a, b, s=area, c=shade, norm=norm, cmap=None if norm is None else "viridis", edgecolors=edge.tolist(),
-                        linewidths=0.8, zorder=2)
+    dots = axes.scatter(
+        a, b, s=area, c=shade, norm=norm, cmap=None if norm is None else "viridis", edgecolors=edge.tolist(), linewidths=0.8, zorder=2
+    )
     if norm is not None:
         figure.colorbar(dots, ax=axes, label=axis_names[2])
     axes.set_xlabel(axis_names[0])
@@ -132,8 +155,9 @@ def plot_pareto(x: ArrayLike, y: ArrayLike, labels: Sequence[str] | None = None,
         if high < 30 * low:  # else the minor labels would overlap
             axis.set_minor_formatter("{x:g}")
     for member in _apart(a[front], np.log(b[front])) if labels is not None and front else []:
-        axes.annotate((labels or [])[front[member]], (a[front[member]], b[front[member]]), (5, 5), textcoords="offset points",
-                      fontsize=7, color=GREY)
+        axes.annotate(
+            (labels or [])[front[member]], (a[front[member]], b[front[member]]), (5, 5), textcoords="offset points", fontsize=7, color=GREY
+        )
     return figure
 
 
@@ -147,8 +171,15 @@ def plot_energy_volume(curves: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLik
         order = np.argsort(np.asarray(volume, dtype=np.float64), kind="stable")
         x, color = np.asarray(volume, dtype=np.float64)[order], COLORS[number % len(COLORS)]
         if np.size(reference):
-            axes.plot(x, np.asarray(reference)[order], "o", markersize=4, markerfacecolor="white", color=color,
-                      label=phase if model is None else None)
+            axes.plot(
+                x,
+                np.asarray(reference)[order],
+                "o",
+                markersize=4,
+                markerfacecolor="white",
+                color=color,
+                label=phase if model is None else None,
+            )
         if model is not None:
             axes.plot(x, np.asarray(model)[order], "-", linewidth=1.4, color=color, label=phase)
     axes.plot([], [], "o", markersize=4, markerfacecolor="white", color=GREY, label="reference")
@@ -189,8 +220,9 @@ def _cloud(axes: Axes, x: FloatArray, y: FloatArray, groups: Sequence[Any] | Non
     names = np.array(["" if groups is None else str(group) for group in (groups if groups is not None else x)])
     for number, name in enumerate(dict.fromkeys(names.tolist())):
         member = names == name
-        axes.plot(x[member], y[member], "o", markersize=2.6, alpha=0.7, markeredgewidth=0,
-                  color=COLORS[number % len(COLORS)], label=name or None)
+        axes.plot(
+            x[member], y[member], "o", markersize=2.6, alpha=0.7, markeredgewidth=0, color=COLORS[number % len(COLORS)], label=name or None
+        )
     if legend and groups is not None:
         axes.legend(frameon=False, fontsize=7, markerscale=2, loc="upper left")
 

@@ -4,6 +4,7 @@ Both are projections of columns, on the stacked rows of data and penalty, so tha
 exactly for linear blocks, and no inverse of an ill-conditioned information is taken. Directions that the kept columns
 span already (gauges included) drop out by themselves.
 """
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,8 +56,9 @@ class _Span:
         return self.inverse @ (self.left.T @ target)
 
 
-def wald_prices(factor: Factor, theta: FloatArray, blocks: Blocks, ridge: float = 0.0,
-                prior: Factor | ArrayLike | None = None) -> dict[str, float]:
+def wald_prices(
+    factor: Factor, theta: FloatArray, blocks: Blocks, ridge: float = 0.0, prior: Factor | ArrayLike | None = None
+) -> dict[str, float]:
     """Rise of the penalised chi2 when a block is removed and the rest refitted, theta_B^T ([H^(-1)]_BB)^(-1) theta_B.
 
     Arguments: factor; theta [P] at the minimum of the same penalty; blocks, columns of each term; ridge and prior as given to
@@ -72,8 +74,15 @@ def wald_prices(factor: Factor, theta: FloatArray, blocks: Blocks, ridge: float 
     return prices
 
 
-def score_gains(factor: Factor, base: Sequence[int], blocks: Blocks, ridge: float = 0.0, prior: Factor | ArrayLike | None = None,
-                groups: Sequence[Factor] | None = None, tolerance: float = 1e-8) -> dict[str, Gain]:
+def score_gains(
+    factor: Factor,
+    base: Sequence[int],
+    blocks: Blocks,
+    ridge: float = 0.0,
+    prior: Factor | ArrayLike | None = None,
+    groups: Sequence[Factor] | None = None,
+    tolerance: float = 1e-8,
+) -> dict[str, Gain]:
     """Rao's score gain of every candidate block beside the present columns, g_B^T S^(-1) g_B at amplitude zero.
 
     S = H_BB - H_BA H_AA^(-1) H_AB. For a candidate `+ a X` the columns are the observables of X; for `* (1 + a X)` those of the
@@ -94,8 +103,16 @@ def score_gains(factor: Factor, base: Sequence[int], blocks: Blocks, ridge: floa
     return {name: _gain(joined, factor, span, seen, present, np.asarray(block), gradients, tolerance) for name, block in blocks.items()}
 
 
-def _gain(joined: Factor, factor: Factor, span: _Span, seen: _Span, present: NDArray[np.intp], block: NDArray[np.intp],
-          gradients: FloatArray, tolerance: float) -> Gain:
+def _gain(
+    joined: Factor,
+    factor: Factor,
+    span: _Span,
+    seen: _Span,
+    present: NDArray[np.intp],
+    block: NDArray[np.intp],
+    gradients: FloatArray,
+    tolerance: float,
+) -> Gain:
     columns = joined.triangle[:, block]
     own = _span(columns)
     left, sines, right = np.linalg.svd(span.without(own.left), full_matrices=False)  # sines of the principal angles
@@ -106,8 +123,14 @@ def _gain(joined: Factor, factor: Factor, span: _Span, seen: _Span, present: NDA
     efficient = gradients[:, block] @ towards - gradients[:, present] @ span.coefficients(columns @ towards)
     apart = np.linalg.svd(seen.without(_span(factor.triangle[:, block]).left), compute_uv=False)
     angle = float(np.degrees(np.arcsin(np.clip(apart.min(initial=1.0), 0.0, 1.0))))
-    return Gain(float(np.sum(fresh**2)), amplitude, span.coefficients(joined.rhs - columns @ amplitude), angle,
-                int(np.count_nonzero(kept)), float(np.sum(efficient**2)))
+    return Gain(
+        float(np.sum(fresh**2)),
+        amplitude,
+        span.coefficients(joined.rhs - columns @ amplitude),
+        angle,
+        int(np.count_nonzero(kept)),
+        float(np.sum(efficient**2)),
+    )
 
 
 def _span(matrix: FloatArray) -> _Span:

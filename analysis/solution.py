@@ -1,4 +1,5 @@
 """Least squares from a factor: the parameters, what the data gave them, and the inverse that everything else needs."""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,8 +50,9 @@ class Solution:
         return np.sum((np.asarray(rows, dtype=np.float64) @ self.root) ** 2, axis=1)
 
 
-def solve(factor: Factor, ridge: float = 0.0, prior: Factor | ArrayLike | None = None, gauge: ArrayLike | None = None,
-          rcond: float | None = None) -> Solution:
+def solve(
+    factor: Factor, ridge: float = 0.0, prior: Factor | ArrayLike | None = None, gauge: ArrayLike | None = None, rcond: float | None = None
+) -> Solution:
     """Regularised least squares by SVD of the scaled, gauge-free rows; the Gram matrix is never formed.
 
     Arguments: factor; ridge, relative to the largest eigenvalue l_1 of the unit-free information, penalty
@@ -70,8 +72,9 @@ def solve(factor: Factor, ridge: float = 0.0, prior: Factor | ArrayLike | None =
     return Solution(theta, np.asarray(factor.chi2(theta)), fine, dof, rank, factor.rows, frame.expand(inverse), frame)
 
 
-def system(factor: Factor, ridge: float = 0.0, prior: Factor | ArrayLike | None = None,
-           gauge: ArrayLike | None = None) -> tuple[Coordinates, FloatArray, FloatArray, FloatArray]:
+def system(
+    factor: Factor, ridge: float = 0.0, prior: Factor | ArrayLike | None = None, gauge: ArrayLike | None = None
+) -> tuple[Coordinates, FloatArray, FloatArray, FloatArray]:
     """Coordinates, data rows [K, P'], penalty rows [Q, P'] and their targets [Q] or [Q, M] of a regularised problem."""
     if not ridge >= 0:
         raise ValueError(f"A ridge of {ridge} was asked for. A ridge is a relative penalty, zero or more. Pass for example ridge=1e-10.")
@@ -134,8 +137,10 @@ def leave_one_out(groups: Sequence[Factor], solution: Solution) -> FloatArray:
         try:
             freed = _free(view, group.residual(solution.theta), -1.0)
         except ZeroDivisionError:
-            raise ValueError(f"Group {index} was to be left out. It alone determines some parameters, which are free without it. "
-                             "Solve with a ridge or a prior, or use larger groups.") from None
+            raise ValueError(
+                f"Group {index} was to be left out. It alone determines some parameters, which are free without it. "
+                "Solve with a ridge or a prior, or use larger groups."
+            ) from None
         out.append(solution.theta + solution.root @ (view.T @ freed))
     return np.array(out)
 
@@ -145,8 +150,9 @@ def leave_one_out_residual(rows: ArrayLike, residual: ArrayLike, solution: Solut
     return _free(np.asarray(rows, dtype=np.float64) @ solution.root, np.asarray(residual, dtype=np.float64), -1.0)
 
 
-def held_out(folds: Mapping[Any, Factor], ridge: float = 0.0, prior: Factor | ArrayLike | None = None,
-             gauge: ArrayLike | None = None) -> dict[Any, Solution]:
+def held_out(
+    folds: Mapping[Any, Factor], ridge: float = 0.0, prior: Factor | ArrayLike | None = None, gauge: ArrayLike | None = None
+) -> dict[Any, Solution]:
     """Solutions without each fold, by fold: fit of the other folds' factors (`folds[k].chi2(solution.theta)` is held out)."""
     return {key: solve(combine({k: f for k, f in folds.items() if k != key}), ridge, prior, gauge) for key in folds}
 
@@ -157,8 +163,7 @@ def term_dof(factor: Factor, solution: Solution, terms: Blocks) -> dict[str, flo
     return {name: float(np.sum(share[np.asarray(index)])) for name, index in terms.items()}
 
 
-def with_prior(factor: Factor, ridge: float = 0.0, prior: Factor | ArrayLike | None = None,
-               base: Sequence[int] | None = None) -> Factor:
+def with_prior(factor: Factor, ridge: float = 0.0, prior: Factor | ArrayLike | None = None, base: Sequence[int] | None = None) -> Factor:
     """Factor of data and penalty rows together: its chi2 is the penalised cost (l_1 of the ridge from the columns `base`)."""
     parts = [factor, as_prior(prior, factor)]
     if ridge > 0:

@@ -1,4 +1,5 @@
 """Spectrum of the unit-free, gauge-free information: how many directions the data determine, and which terms they belong to."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,8 +70,10 @@ class Spectrum:
         weight = np.zeros((len(self.coordinates.seen), self.vectors.shape[1]))
         weight[self.coordinates.seen] = self.vectors**2  # [P, P']
         count = max(min(modes, weight.shape[1]), 1)
-        return {name: (float(weight[np.asarray(index), :count].sum() / count), float(weight[np.asarray(index), -count:].sum() / count))
-                for name, index in terms.items()}
+        return {
+            name: (float(weight[np.asarray(index), :count].sum() / count), float(weight[np.asarray(index), -count:].sum() / count))
+            for name, index in terms.items()
+        }
 
 
 def fisher_spectrum(factor: Factor, gauge: ArrayLike | None = None, precision: float = 2.0**-52) -> Spectrum:

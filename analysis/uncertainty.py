@@ -1,4 +1,5 @@
 """Error bars: covariances of parameters, propagation to properties, envelopes of misspecified models, calibration."""
+
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -59,8 +60,7 @@ def envelope(gradient: ArrayLike, members: FloatArray, theta: FloatArray, tail: 
     return np.minimum(low, 0.0), np.maximum(high, 0.0)
 
 
-def conformal_scale(errors: ArrayLike, deviations: ArrayLike, coverage: float = 0.9,
-                    groups: Sequence[Hashable] | None = None) -> float:
+def conformal_scale(errors: ArrayLike, deviations: ArrayLike, coverage: float = 0.9, groups: Sequence[Hashable] | None = None) -> float:
     """Factor on predicted standard deviations that covers held-out errors with probability >= coverage.
 
     Arguments: held-out errors [m]; predicted deviations [m] > 0 of the same rows; groups [m], each of which counts once

@@ -14,6 +14,7 @@ from ase.data import atomic_numbers, covalent_radii
 from composer.errors import DataError
 
 TOUCHING = 0.75  # times the sum of covalent radii: below it atoms must push each other apart
+UNSEEN = 0.85  # times the shortest distance of the data: the same, where that is less
 CLOSEST = 0.3  # times the sum of covalent radii: where scans begin
 COLLAPSED = 0.5  # times the sum of covalent radii: closer than that, dynamics has failed
 COMPRESSED = (0.6, 1.0)  # volumes of compression scans, over the volume of the crystal
@@ -35,15 +36,15 @@ class Verdict:
 def repulsive(model: Any, species: Sequence[str] | None = None, crystals: Iterable[Any] = ()) -> Verdict:
     """Whether atoms push each other apart at short distance, and crystals resist compression.
 
-    Scans: dimers of all pairs and trimers (linear and triangular) of all kinds from 0.3 to 0.75 of the sum of covalent radii, where the
-    energy must fall with distance all the way; crystals at 0.6 to 1.0 of their volume, where the energy must not fall below that of
+    Scans: dimers of all pairs and trimers (linear and triangular) of all kinds from 0.3 to 0.75 of the sum of covalent radii (or to 0.85 of
+    the shortest distance of its data, where the model knows it and it is less), where the energy must fall with distance all the way; crystals at 0.6 to 1.0 of their volume, where the energy must not fall below that of
     1.0 by compression, and must rise from 0.8 down. Arguments: model; species (default: all of the model); crystals, ase.Atoms or frames.
     Returns: a Verdict whose reason names the first scan that failed.
     """
     known = tuple(model.species if species is None else species)
-    scans = [(f"the dimer {a}-{b}", _dimers(a, b)) for a, b in itertools.combinations_with_replacement(known, 2)]
+    scans = [(f"the dimer {a}-{b}", _dimers(a, b, _limit(model, (a, b)))) for a, b in itertools.combinations_with_replacement(known, 2)]
     for kinds in itertools.combinations_with_replacement(known, 3):
-        scans += [(f"the {shape} trimer {'-'.join(kinds)}", _trimers(kinds, shape)) for shape in ("linear", "triangular")]
+        scans += [(f"the {shape} trimer {'-'.join(kinds)}", _trimers(kinds, shape, _limit(model, kinds))) for shape in ("linear", "triangular")]
     for name, frames in scans:
         energy = model(frames).energy.numpy()
         bad = np.flatnonzero(~(np.diff(energy) < 0))
@@ -57,17 +58,24 @@ def _scale(a: str, b: str) -> float:
     return float(covalent_radii[atomic_numbers[a]] + covalent_radii[atomic_numbers[b]])
 
 
-def _dimers(a: str, b: str) -> list[Atoms]:
-    return [Atoms([a, b], [[0, 0, 0], [r, 0, 0]]) for r in np.linspace(CLOSEST, TOUCHING, 46) * _scale(a, b)]
+def _limit(model: Any, kinds: Sequence[str]) -> float:
+    """Up to where a scan goes, in sums of covalent radii: a bond that the data show is not forbidden."""
+    seen = getattr(model, "domain", {})
+    known = [(a, b, seen[f"{a}-{b}"]) for a in set(kinds) for b in set(kinds) if f"{a}-{b}" in seen]
+    return max(min([TOUCHING, *(UNSEEN * r / _scale(a, b) for a, b, r in known)]), 1.1 * CLOSEST)
 
 
-def _trimers(kinds: Sequence[str], shape: str) -> list[Atoms]:
+def _dimers(a: str, b: str, limit: float) -> list[Atoms]:
+    return [Atoms([a, b], [[0, 0, 0], [r, 0, 0]]) for r in np.linspace(CLOSEST, limit, 46) * _scale(a, b)]
+
+
+def _trimers(kinds: Sequence[str], shape: str, limit: float) -> list[Atoms]:
     """Three atoms whose neighbours all are the same fraction of their sum of radii apart, from near to far."""
     a, b, c = kinds
     ab, bc, ac = _scale(a, b), _scale(b, c), _scale(a, c)
     x = (ab**2 + ac**2 - bc**2) / (2 * ab)
     corner = [x, np.sqrt(max(ac**2 - x**2, 0.0)), 0.0] if shape == "triangular" else [ab + bc, 0.0, 0.0]
-    return [Atoms([a, b, c], f * np.array([[0, 0, 0], [ab, 0, 0], corner])) for f in np.linspace(CLOSEST, TOUCHING, 46)]
+    return [Atoms([a, b, c], f * np.array([[0, 0, 0], [ab, 0, 0], corner])) for f in np.linspace(CLOSEST, limit, 46)]
 
 
 def _resists(model: Any, crystal: Any) -> Verdict:

@@ -161,7 +161,7 @@ class Kernel:
         if into is not None:
             return Output(dict(site), None, None)
         total = None if forces is None else forces.sum(0) if shared else forces[0]
-        return Output({n: t for n, t in site.items()}, total, None if gradient is None else gradient.sum(0))
+        return Output(dict(site), total, None if gradient is None else gradient.sum(0))
 
     def _site_arrays(self, batch: Batch, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         site: dict[str, Tensor] = {}

@@ -62,8 +62,27 @@ class Trial:
 
     def row(self) -> dict[str, Any]:
         """What a table shows."""
-        names = ("number", "key", "parent", "kind", "text", "parameters", "energy", "forces", "criterion", "cost", "predicted", "realised", "gain")
-        return {n: getattr(self, n) for n in names} | {"accepted": self.accepted, "stable": self.stable, "reason": self.reason, "expression": str(self.expression)}
+        names = (
+            "number",
+            "key",
+            "parent",
+            "kind",
+            "text",
+            "parameters",
+            "energy",
+            "forces",
+            "criterion",
+            "cost",
+            "predicted",
+            "realised",
+            "gain",
+        )
+        return {n: getattr(self, n) for n in names} | {
+            "accepted": self.accepted,
+            "stable": self.stable,
+            "reason": self.reason,
+            "expression": str(self.expression),
+        }
 
 
 def pareto(trials: Iterable[Trial]) -> list[Trial]:
@@ -83,4 +102,7 @@ def staircase(trials: Sequence[Trial], parameters: int) -> tuple[float, int]:
 def steps(trials: Sequence[Trial]) -> list[Trial]:
     """The trials that stand on the staircase, the least criterion first."""
     known = [t for t in trials if not t.failed]
-    return sorted((t for t in known if (t.criterion, t.parameters) == staircase(known, t.parameters)), key=lambda t: (t.criterion, t.parameters, t.key))
+    return sorted(
+        (t for t in known if (t.criterion, t.parameters) == staircase(known, t.parameters)),
+        key=lambda t: (t.criterion, t.parameters, t.key),
+    )

@@ -113,7 +113,9 @@ def _columns(expression: Expression, species: tuple[str, ...], scale: float) -> 
     positions = SPACING * scale * (grid + random.uniform(-0.2, 0.2, grid.shape))
     kinds = random.permutation(np.arange(atoms, dtype=np.int32) % len(leaf.species)).astype(np.int32)
     batch = build_batch([(kinds, positions, np.zeros((3, 3)), np.zeros(3, dtype=bool))], model.cutoff)
-    tables = {e.key: t.requires_grad_() for e, t in zip(model.entries, model.parameters.values(), strict=True)} | {e.key: e.start for e in model.known}
+    tables = {e.key: t.requires_grad_() for e, t in zip(model.entries, model.parameters.values(), strict=True)} | {
+        e.key: e.start for e in model.known
+    }
     values = site_values(model.node, batch, len(leaf.species), tables)
     wanted = [tables[e.key] for e in leaf.entries]
     rows = [torch.autograd.grad(v, wanted, retain_graph=True, allow_unused=True) for v in values]

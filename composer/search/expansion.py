@@ -16,7 +16,7 @@ from composer.fit.weights import Weights
 from composer.model import Model
 from composer.search.leaf import Leaf
 from composer.search.polynomial import Monomial, Polynomial, polynomial
-from composer.search.sheet import E0, OFFSET, REFERENCE, Key, Order, Sheet, Study, at_home, sheet
+from composer.search.sheet import CORE, E0, OFFSET, REFERENCE, Key, Order, Sheet, Study, at_home, scale, sheet
 
 Array = NDArray[np.float64]
 Factors = dict[tuple[str, int], Factor]
@@ -150,7 +150,7 @@ class Part:
     @cached_property
     def rows(self) -> Array:
         """All rows of the folds, reduced to a triangle [columns, columns]: every point of a fit is a product with it."""
-        kept = {key: f for key, f in self.expansion.sheet.factors.items() if key[1] in self.folds}
+        kept = {key: f for key, f in self.expansion.sheet.factors.items() if key[1] in self.folds or key == CORE}
         return joined(kept, self.weights).triangle
 
     def factor(self, u: Array) -> Factor:
@@ -161,7 +161,7 @@ class Part:
 
 def joined(factors: Factors, weights: Weights) -> Factor:
     """One factor of many, each observable divided by its target."""
-    return combine(factors, {key: 1.0 / weights.scales[key[0]] for key in factors})
+    return combine(factors, {key: 1.0 / scale(weights, key[0]) for key in factors})
 
 
 def roughness(parts: Iterable[tuple[Leaf, NDArray[np.intp]]], norms: Array) -> Factor:

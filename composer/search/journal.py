@@ -42,7 +42,11 @@ class Journal:
         if not self.events:
             self.append("run", {"schema": SCHEMA, "run": run, **header})
         elif self.events[0].get("schema") != SCHEMA:
-            raise DataError(f"The journal {self.path} was to be continued", f"Its schema is {self.events[0].get('schema')}, not {SCHEMA}", "Use another storage folder")
+            raise DataError(
+                f"The journal {self.path} was to be continued",
+                f"Its schema is {self.events[0].get('schema')}, not {SCHEMA}",
+                "Use another storage folder",
+            )
 
     def _open(self, path: Path) -> None:
         (path.parent / f"numbers-{self.run}").mkdir(parents=True, exist_ok=True)
@@ -51,7 +55,9 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise DataError(f"The journal {path} was to be continued", "Another process writes in it now", "Wait for it, or use another storage folder") from None
+            raise DataError(
+                f"The journal {path} was to be continued", "Another process writes in it now", "Wait for it, or use another storage folder"
+            ) from None
         self._file.seek(0)
         good = 0
         for line in self._file:
@@ -109,7 +115,9 @@ class Journal:
                 with np.load(self._place(key), allow_pickle=False) as found:
                     self._numbers[key] = {name: found[name] for name in found.files}
             except (OSError, ValueError, EOFError, KeyError) as error:
-                raise DataError(f"The numbers of trial {key} were to be read", f"{error}", "Use another storage folder: this one was changed") from None
+                raise DataError(
+                    f"The numbers of trial {key} were to be read", f"{error}", "Use another storage folder: this one was changed"
+                ) from None
         return self._numbers[key]
 
     def find(self, kind: str, key: str) -> dict[str, Any] | None:

@@ -44,7 +44,9 @@ class Leaf:
     `linear`: the site value is a sum of its p free numbers times functions (or has none at all).
     """
 
-    def __init__(self, expression: Expression, species: tuple[str, ...], cover: Leaf | None = None, places: NDArray[np.intp] | None = None) -> None:
+    def __init__(
+        self, expression: Expression, species: tuple[str, ...], cover: Leaf | None = None, places: NDArray[np.intp] | None = None
+    ) -> None:
         self.expression, self.species, self.cover = expression, species, cover
         self.model = Model(expression, species)
         self.entries = [e for e in self.model.entries if e.key != E0 and e.free and self.model.layout.slots[e.key].size]
@@ -138,7 +140,9 @@ class Leaf:
         each = dataclasses.replace(batch, offsets=torch.arange(batch.atoms + 1))
         out = torch.zeros(batch.atoms, self.model.layout.size, dtype=torch.float64)
         one = torch.ones(batch.atoms, dtype=torch.float64)
-        self.model.kernel("parameters")(each, flat, positions=all_positions(batch), inputs={"seed": one}, into=(None, out), by_structure=True)
+        self.model.kernel("parameters")(
+            each, flat, positions=all_positions(batch), inputs={"seed": one}, into=(None, out), by_structure=True
+        )
         return out.numpy()[:, self.flat]
 
     def _columns_by_tangents(self, batch: Batch, flat: Tensor) -> Array:
@@ -156,7 +160,9 @@ class Leaf:
             return np.full(batch.atoms, theta[0])
         if self.linear and self.size:
             return self.columns(batch, theta) @ theta
-        out = _cached(batch, ("values", self.digest, theta.tobytes()), lambda: self.model.kernel("energies")(batch, self.at(theta)).site["e"])
+        out = _cached(
+            batch, ("values", self.digest, theta.tobytes()), lambda: self.model.kernel("energies")(batch, self.at(theta)).site["e"]
+        )
         return out[: batch.atoms].numpy()
 
     def observables(self, batch: Batch, seeds: Array, theta: Array) -> Observables:
@@ -167,7 +173,11 @@ class Leaf:
             found = self.cover.observables(batch, seeds, self.cover.start)
             return Observables(*(a[..., self.places] for a in found))
         if self.staged and not np.all(seeds == 1.0):
-            raise AlgebraError(f"{self.expression} was to be multiplied", "It reads scalars of neighbours, which search adds but does not multiply", "Leave it as a term of the sum")
+            raise AlgebraError(
+                f"{self.expression} was to be multiplied",
+                "It reads scalars of neighbours, which search adds but does not multiply",
+                "Leave it as a term of the sum",
+            )
         model = self.model.with_parameters(self.at(theta)[self.model.free])
         found = model.jacobian(batch, torch.from_numpy(np.ascontiguousarray(seeds)))
         skip = len(self.species)  # E0 stands first

@@ -168,7 +168,9 @@ class _Run:
         terms = {t for word in everyone for t in word.terms()}
         reach = max((_cutoff(t, self.data.species) for t in terms), default=5.0)
         shape = self.settings.weights or Weights()
-        return at_home(Study(self.data, shape, fold, tuple(covers(everyone, self.data.species)), reach))
+        repels = Sum.of([(1.0, w) for w in core(self.settings.vocabulary)])
+        held = repels if repels.terms() else None
+        return at_home(Study(self.data, shape, fold, tuple(covers(everyone, self.data.species)), reach, held))
 
     @cached_property
     def usable(self) -> list[Expression]:
@@ -256,7 +258,9 @@ class _Run:
         known = {t.key for t in self.trials}
         base = trial.criterion if trial else 0.0
         kept = [p for p in proposals if _key(p.move.expression) not in known]
-        best = {id(p): p for p in (*kept[:KEPT], *sorted(kept, key=lambda p: (p.change / p.parameters, p.move.expression.canonical))[:KEPT])}
+        best = {
+            id(p): p for p in (*kept[:KEPT], *sorted(kept, key=lambda p: (p.change / p.parameters, p.move.expression.canonical))[:KEPT])
+        }
         rows = [_row(p.move, p.change + base, p.change, p.gain, p.parameters, p.start) for p in best.values()]
         self.progress.rank(str(expression), len(proposals), time.monotonic() - began)
         return {"count": len(proposals), "proposals": rows, "seconds": time.monotonic() - began}
@@ -324,8 +328,18 @@ class _Run:
         """Write the outcome of a fit down (or read it from the journal) and judge it."""
         if result is not None:
             outcome = Outcome(failure=f"{type(result).__name__}: {result}") if isinstance(result, Exception) else result
-            record = {"key": c.key, "parent": c.parent, "kind": c.kind, "text": c.text, "expression": c.expression.data(), **outcome.record()}
-            record |= {n: None if v is not None and not np.isfinite(v) else v for n, v in (("criterion", outcome.criterion), ("predicted", c.change), ("gain", c.gain))}
+            record = {
+                "key": c.key,
+                "parent": c.parent,
+                "kind": c.kind,
+                "text": c.text,
+                "expression": c.expression.data(),
+                **outcome.record(),
+            }
+            record |= {
+                n: None if v is not None and not np.isfinite(v) else v
+                for n, v in (("criterion", outcome.criterion), ("predicted", c.change), ("gain", c.gain))
+            }
             if not outcome.failure:
                 self.journal.keep(c.key, theta=outcome.theta, theta_folds=outcome.theta_folds)
             self.log("failed" if outcome.failure else "fitted", record)
@@ -350,7 +364,11 @@ class _Run:
         made.realised = made.criterion - parent.criterion if parent else None
         before, size = staircase(self.trials, made.parameters)
         made.accepted = made.criterion < before - SLACK
-        made.reason = "the best so far with so few numbers" if made.accepted else f"rejected: {before:.4f} was known with {size} numbers, this is {made.criterion:.4f}"
+        made.reason = (
+            "the best so far with so few numbers"
+            if made.accepted
+            else f"rejected: {before:.4f} was known with {size} numbers, this is {made.criterion:.4f}"
+        )
         if self.settings.max_cost is not None and made.cost > self.settings.max_cost:
             made.accepted, made.reason = False, f"rejected: it costs {made.cost:.0f} operations, more than {self.settings.max_cost:.0f}"
         return made
@@ -374,7 +392,11 @@ class _Run:
 
     def ordered(self) -> Iterator[Trial]:
         """Trials that may win, the least criterion first."""
-        known = [t for t in self.trials if not t.failed and t.parameters > len(self.data.species) and not t.reason.startswith("rejected: it costs")]
+        known = [
+            t
+            for t in self.trials
+            if not t.failed and t.parameters > len(self.data.species) and not t.reason.startswith("rejected: it costs")
+        ]
         return iter(sorted(known, key=lambda t: (t.criterion, t.parameters, t.key)))
 
     def ask(self, trial: Trial, full: bool) -> bool:
@@ -384,7 +406,9 @@ class _Run:
             self.progress.say(f"dynamics of {trial.key}, {'full' if full else 'short'}")
             verdict = next(self.workers.each(examine, [(Trust(self.study, trial.expression, trial.theta, full, self.settings.seed),)]))
             passed = not isinstance(verdict, Exception) and bool(verdict)
-            event = self.log("checked", {"key": name, "passed": passed, "reason": "" if passed else getattr(verdict, "reason", str(verdict))})
+            event = self.log(
+                "checked", {"key": name, "passed": passed, "reason": "" if passed else getattr(verdict, "reason", str(verdict))}
+            )
         trial.stable = bool(event["passed"])
         trial.checked = "full" if full else "short"
         if not trial.stable:
@@ -419,4 +443,3 @@ def _cutoff(term: Expression, species: Sequence[str]) -> float:
     from composer.model import Model
 
     return Model(term, species).cutoff
-

@@ -21,7 +21,9 @@ class Move:
     expression: Expression
 
 
-def neighbours(expression: Expression, vocabulary: Sequence[Expression], small: Callable[[Expression], bool] = lambda word: True) -> list[Move]:
+def neighbours(
+    expression: Expression, vocabulary: Sequence[Expression], small: Callable[[Expression], bool] = lambda word: True
+) -> list[Move]:
     """All expressions one move away, each once, sorted by their canonical form.
 
     Arguments: expression; vocabulary, words in any order; small, whether a word may be a factor. A move that the algebra refuses is left out.
@@ -31,7 +33,12 @@ def neighbours(expression: Expression, vocabulary: Sequence[Expression], small: 
     factors = [w for w in words if small(w)]
     fixed = core(vocabulary)
     found: dict[str, Move] = {expression.canonical: Move("stay", "", expression)}
-    for make in (*_removals(expression, fixed), *_resizes(expression, words), *_additions(expression, energies, factors), *_products(expression, factors, fixed)):
+    for make in (
+        *_removals(expression, fixed),
+        *_resizes(expression, words),
+        *_additions(expression, energies, factors),
+        *_products(expression, factors, fixed),
+    ):
         try:
             move = make()
         except AlgebraError:
@@ -93,7 +100,9 @@ def _of(whole: Expression, part: Expression) -> Expression:
 def _with(expression: Expression, old: Expression, new: Expression) -> Expression:
     """The expression with some of its parts (a sum of them, or one) replaced."""
     gone = {p for _, p in _parts(old)} if isinstance(old, Sum) else {old}
-    return Sum.of([(f, p) for f, p in _parts(expression) if p not in gone]) + (new if isinstance(old, Sum) else Sum.of([(f, new) for f, p in _parts(expression) if p in gone]))
+    return Sum.of([(f, p) for f, p in _parts(expression) if p not in gone]) + (
+        new if isinstance(old, Sum) else Sum.of([(f, new) for f, p in _parts(expression) if p in gone])
+    )
 
 
 def _parts(expression: Expression) -> list[tuple[float, Expression]]:

@@ -28,7 +28,7 @@ from composer.search.expansion import roughness
 from composer.search.leaf import Leaf, build
 from composer.search.moves import Move
 from composer.search.polynomial import polynomial, tangent
-from composer.search.sheet import E0, OFFSET, REFERENCE, Key, Order, Sheet, Study, sheet, union
+from composer.search.sheet import E0, OFFSET, REFERENCE, Key, Order, Sheet, Study, scale, sheet, union
 from composer.search.trial import criterion
 
 Array = NDArray[np.float64]
@@ -113,7 +113,11 @@ class Bank:
 
     def sheet(self) -> Sheet:
         """The columns of the bank."""
-        if self._sheet is None or not set(self._static) <= set(self._sheet.place) or any(len(self._sheet.place[k]) < len(p) for k, p in self._static.items()):
+        if (
+            self._sheet is None
+            or not set(self._static) <= set(self._sheet.place)
+            or any(len(self._sheet.place[k]) < len(p) for k, p in self._static.items())
+        ):
             self._sheet = sheet(self.study, _order(self.study, self._static, self._leaves, {}), self.mapper)
         return self._sheet
 
@@ -191,7 +195,13 @@ def _order(study: Study, wanted: Mapping[Key, tuple[int, ...]], leaves: Mapping[
 
 
 def _predict(
-    study: Study, parent: Parent, stay: Plan, group: list[tuple[Move, Plan]], one: Sheet, wanted: Mapping[Key, tuple[int, ...]], count: Mapping[Move, int]
+    study: Study,
+    parent: Parent,
+    stay: Plan,
+    group: list[tuple[Move, Plan]],
+    one: Sheet,
+    wanted: Mapping[Key, tuple[int, ...]],
+    count: Mapping[Move, int],
 ) -> list[Proposal]:
     """Predicted changes of a group of neighbours on one sheet."""
     now = _linear(study, parent, stay, one, wanted)
@@ -227,7 +237,7 @@ def _linear(study: Study, parent: Parent, made: Plan, one: Sheet, wanted: Mappin
         parts.append((leaf, np.arange(start, start + len(places))))
         start += len(places)
     factors = one.select(columns, {REFERENCE: 1.0, made.fixed: -1.0})
-    scales = {k: parent.weights.scales[k[0]] for k in factors}
+    scales = {k: scale(parent.weights, k[0]) for k in factors}
     norms = np.sqrt(sum(np.sum((f.triangle / scales[k]) ** 2, axis=0) for k, f in factors.items()))
     root = roughness([(leaf, p) for leaf, p in parts if len(p) == leaf.size], norms).triangle
 
@@ -251,6 +261,8 @@ def _held_out(factors: Mapping[tuple[str, int], Factor], by_fold: Mapping[int, A
     squares: dict[str, float] = {}
     rows: dict[str, int] = {}
     for (observable, fold), factor in factors.items():
+        if fold not in by_fold:
+            continue
         squares[observable] = squares.get(observable, 0.0) + float(factor.chi2(by_fold[fold]))
         rows[observable] = rows.get(observable, 0) + factor.rows
     return criterion({o: float(np.sqrt(squares[o] / rows[o])) for o in squares})

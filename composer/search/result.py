@@ -38,11 +38,19 @@ class Search:
     def winner(self) -> Trial:
         """The trial of the best model: that with the least criterion that passed the most checks. Errors: DataError where none may win."""
         for asked in ("full", "short", ""):
-            found = [t for t in self.trials if not t.failed and t.stable is not False and t.checked == asked and t.parameters > len(self.study.species)]
+            found = [
+                t
+                for t in self.trials
+                if not t.failed and t.stable is not False and t.checked == asked and t.parameters > len(self.study.species)
+            ]
             if found:
                 return min(found, key=lambda t: (t.criterion, t.parameters, t.key))
         reasons = sorted({t.reason for t in self.trials if t.failed or t.stable is False})
-        raise DataError("The best model of a search was asked for", f"None of {len(self.trials)} trials may win: {'; '.join(reasons[:3])}", "Search longer, or with other words")
+        raise DataError(
+            "The best model of a search was asked for",
+            f"None of {len(self.trials)} trials may win: {'; '.join(reasons[:3])}",
+            "Search longer, or with other words",
+        )
 
     @cached_property
     def best(self) -> Model:
@@ -55,17 +63,24 @@ class Search:
         With `parameters` alone, the best one that has at most so many. Errors: DataError where no trial does.
         """
         limits = {"energy": energy, "forces": forces, "parameters": parameters}
-        found = [t for t in self.trials if not t.failed and t.stable is not False and all(v is None or getattr(t, n) <= v for n, v in limits.items())]
+        found = [
+            t
+            for t in self.trials
+            if not t.failed and t.stable is not False and all(v is None or getattr(t, n) <= v for n, v in limits.items())
+        ]
         if not found:
             near = ", ".join(f"{n} {min(getattr(t, n) for t in self.pareto):.4g}" for n in limits) if self.pareto else "none"
-            raise DataError(f"A model with {limits} was asked for", f"No trial is that good; the least of each are {near}", "Ask for less, or search longer")
+            raise DataError(
+                f"A model with {limits} was asked for",
+                f"No trial is that good; the least of each are {near}",
+                "Ask for less, or search longer",
+            )
         by_error = energy is None and forces is None
         return self.model(min(found, key=lambda t: (t.criterion, t.parameters) if by_error else (t.parameters, t.criterion)))
 
     def model(self, trial: Trial) -> Model:
         """The model of a trial."""
         model = model_of(trial.expression, self.study, trial.theta)
-        model.domain = _shortest(self.study)
         model.provenance = {
             "made by": "composer.search",
             "run": self.run,
@@ -111,7 +126,9 @@ class Search:
         try:
             import pandas
         except ImportError:
-            raise DataError("A table of trials was asked for", "pandas is not installed", "Type pip install pandas, or use .rows()") from None
+            raise DataError(
+                "A table of trials was asked for", "pandas is not installed", "Type pip install pandas, or use .rows()"
+            ) from None
         return pandas.DataFrame(self.rows())
 
     def report(self, path: str | Path = "report.html") -> Path:
@@ -136,23 +153,10 @@ class Search:
 
     def __str__(self) -> str:
         lines = [self.line(), f"{'P':>4s} {'E meV/atom':>11s} {'F eV/Å':>9s} {'operations':>11s}  expression"]
-        lines += [f"{t.parameters:4d} {t.energy:11.4g} {t.forces:9.4g} {t.cost:11.3g}  {t.expression}" for t in sorted(self.pareto, key=lambda t: t.parameters)]
+        lines += [
+            f"{t.parameters:4d} {t.energy:11.4g} {t.forces:9.4g} {t.cost:11.3g}  {t.expression}"
+            for t in sorted(self.pareto, key=lambda t: t.parameters)
+        ]
         return "\n".join(lines)
 
     __repr__ = __str__
-
-
-def _shortest(study: Study) -> dict[str, float]:
-    """Shortest distance (Å) of every pair of species in the data."""
-    from composer.data.distances import pairs
-
-    found: dict[str, float] = {}
-    for frame in study.data:
-        first, second, distance = pairs(frame, min(study.cutoff, 4.0))
-        symbols = np.array(frame.symbols)
-        for name in {f"{a}-{b}" for a, b in zip(symbols[first], symbols[second], strict=True)}:
-            a, b = name.split("-")
-            if study.species.index(a) <= study.species.index(b):
-                own = (symbols[first] == a) & (symbols[second] == b)
-                found[name] = min(found.get(name, np.inf), float(distance[own].min()))
-    return dict(sorted(found.items()))

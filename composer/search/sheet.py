@@ -26,11 +26,15 @@ from composer.fit.weights import Weights
 from composer.neighbors import Batch, build_batch
 from composer.search.cover import Leaves
 from composer.search.leaf import Leaf, Observables
-from composer.search.polynomial import Polynomial
+from composer.search.polynomial import Polynomial, polynomial
+from composer.search.polynomial import leaves as leaves_of
+from composer.search.scans import short_scans, shortest
 
 Array = NDArray[np.float64]
 Key = tuple[Any, ...]
 REFERENCE, OFFSET, E0 = ("reference",), ("offset",), ("E0",)
+CORE = ("core", -1)  # rows that belong to no fold and to no error
+SHARE, LEAST = 0.2, 0.3  # of the core's fall between two steps of a scan, and eV, that fitted terms may add
 CHUNK = 4000  # atoms of a chunk; chunks depend on the data alone
 
 
@@ -38,7 +42,8 @@ CHUNK = 4000  # atoms of a chunk; chunks depend on the data alone
 class Study:
     """Data of a search, divided into folds, with the shapes of its weights and the covers of its vocabulary; travels to workers.
 
-    Arguments: data; weights (their shapes alone enter rows); fold of every frame [frames]; covers; cutoff (Å) of the neighbour lists.
+    Arguments: data; weights (their shapes alone enter rows); fold of every frame [frames]; covers; cutoff (Å) of the neighbour lists;
+    core, what repels at short distance where the data say nothing (None: no rows of scans).
     """
 
     data: Data
@@ -46,10 +51,13 @@ class Study:
     fold: NDArray[np.intp]
     covers: tuple[Expression, ...]
     cutoff: float
+    core: Expression | None = None
 
     @cached_property
     def hash(self) -> str:
-        text = "\n".join([self.data.hash, repr(self.weights), repr(self.fold.tolist()), repr([c.canonical for c in self.covers]), repr(self.cutoff)])
+        text = "\n".join(
+            [self.data.hash, repr(self.weights), repr(self.fold.tolist()), repr([c.canonical for c in self.covers]), repr(self.cutoff)]
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -81,17 +89,31 @@ class Study:
     @cached_property
     def batches(self) -> list[Batch]:
         """The prepared neighbours of every chunk, with rows of one length so that they share kernels."""
-        kinds = {s: n for n, s in enumerate(self.species)}
-        found = []
-        for places in self.pieces:
-            frames = [self.data[p] for p in places]
-            items = [(np.array([kinds[s] for s in f.symbols], dtype=np.int32), f.positions, f.cell, f.pbc) for f in frames]
-            found.append(build_batch(items, self.cutoff))
+        found = [self._prepared([self.data[p] for p in places]) for places in self.pieces]
         most = max(batch.max_neighbors for batch in found)
         return [replace(batch, max_neighbors=most) for batch in found]
 
+    def _prepared(self, structures: Sequence[Any]) -> Batch:
+        kinds = {s: n for n, s in enumerate(self.species)}
+        items = [(np.array([kinds[x] for x in s.symbols], dtype=np.int32), np.array(s.positions), np.array(s.cell), np.array(s.pbc)) for s in structures]
+        return build_batch(items, self.cutoff)
+
+    @cached_property
+    def shortest(self) -> dict[str, float]:
+        """Shortest distances (Å) of the data by pair."""
+        return shortest(self.data)
+
+    @cached_property
+    def scans(self) -> tuple[Batch, NDArray[np.intp]]:
+        """Dimers and trimers below the shortest distances of the data, and for each the place of the next wider one (itself: none)."""
+        structures, following = [], []
+        for scan in short_scans(self.data):
+            following += [len(structures) + min(n + 1, len(scan) - 1) for n in range(len(scan))]
+            structures += scan
+        return replace(self._prepared(structures), max_neighbors=self.batches[0].max_neighbors), np.array(following)
+
     def __reduce__(self) -> tuple:
-        return Study, (self.data, self.weights, self.fold, self.covers, self.cutoff)
+        return Study, (self.data, self.weights, self.fold, self.covers, self.cutoff, self.core), {"hash": self.hash}
 
 
 @dataclass(frozen=True)
@@ -111,7 +133,9 @@ class Sheet:
     place: Mapping[Key, NDArray[np.intp]]
     factors: Mapping[tuple[str, int], Factor]
 
-    def select(self, columns: Sequence[int] | NDArray[np.intp], goal: Mapping[Key, float], matrix: Array | None = None) -> dict[tuple[str, int], Factor]:
+    def select(
+        self, columns: Sequence[int] | NDArray[np.intp], goal: Mapping[Key, float], matrix: Array | None = None
+    ) -> dict[tuple[str, int], Factor]:
         """Factors of some columns (times a matrix [columns, K], if one is given) towards a combination of single columns."""
         index = np.asarray(columns, dtype=int)
         found = {}
@@ -143,7 +167,8 @@ def sheet(study: Study, order: Order, mapper: Any = map) -> Sheet:
         for key, factor in part.items():
             found.setdefault(key, []).append(factor)
     with threadpool_limits(1, "blas"):
-        return Sheet(_place(study, order), {key: merge(found[key]) for key in sorted(found)})
+        factors = {key: merge(found[key]) for key in sorted(found)}
+        return Sheet(_place(study, order), factors if study.core is None else factors | {CORE: _of_scans(at_home(study), order)})
 
 
 def _place(study: Study, order: Order) -> dict[Key, NDArray[np.intp]]:
@@ -182,7 +207,9 @@ def _of_chunk(study: Study, order: Order, number: int) -> dict[tuple[str, int], 
         return {(o, fold): factorize(r, np.zeros(len(r))) for o, r in rows.items() if len(r)}
 
 
-def _rows(frames: list[Frame], batch: Batch, whole: Observables, weights: Weights, keys: tuple[Key, ...], place: Mapping[Key, Any]) -> dict[str, Array]:
+def _rows(
+    frames: list[Frame], batch: Batch, whole: Observables, weights: Weights, keys: tuple[Key, ...], place: Mapping[Key, Any]
+) -> dict[str, Array]:
     """Rows [m, C] by observable, divided by the shapes of their targets; frames without an observable have none."""
     bounds, found = batch.offsets.numpy(), {o: [np.zeros((0, whole.energy.shape[-1]))] for o in weights.scales}
     for s, frame in enumerate(frames):
@@ -289,7 +316,9 @@ class _Columns:
         for n, part in enumerate(parts):
             others = [range(w) if k != n else (None,) for k, w in enumerate(widths)]
             for chosen in itertools.product(*others):
-                seeds = np.prod([np.ones(self.batch.atoms), *(c[:, k] for c, k in zip(columns, chosen, strict=True) if k is not None)], axis=0)
+                seeds = np.prod(
+                    [np.ones(self.batch.atoms), *(c[:, k] for c, k in zip(columns, chosen, strict=True) if k is not None)], axis=0
+                )
                 index = tuple(slice(None) if k is None else k for k in chosen)
                 f, w = self._by_leaf(part, seeds)
                 forces[(slice(None), slice(None), *index)] += f
@@ -306,6 +335,11 @@ class _Columns:
 
     def _by_structure(self, site: Array) -> Array:
         return np.add.reduceat(site, self.batch.offsets.numpy()[:-1])
+
+
+def scale(weights: Weights, observable: str) -> float:
+    """The target by which rows of an observable are divided; rows of the core have theirs inside."""
+    return weights.scales.get(observable, 1.0)
 
 
 def union(orders: Iterable[tuple[Key, Iterable[int]]]) -> dict[Key, tuple[int, ...]]:

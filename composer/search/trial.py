@@ -15,14 +15,14 @@ from analysis import Factor, solve, weigh
 from composer.algebra import Expression
 from composer.errors import ComposerError
 from composer.fit.levenberg import Point, minimise
-from composer.fit.path import choose
 from composer.fit.rows import Problem
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.runtime import threads
+from composer.search.choice import choose
 from composer.search.cost import cost
 from composer.search.expansion import Expansion, Part, joined
-from composer.search.sheet import Study, at_home
+from composer.search.sheet import Study, at_home, scale
 
 Array = NDArray[np.float64]
 RIDGE = 1e-8  # strength of the prior before folds have chosen one
@@ -121,8 +121,7 @@ def _choice(task: Task, expansion: Expansion, u: Array) -> tuple[Weights, float]
     def penal(factor: Factor) -> Factor:
         return _around(expansion.penal(factor.norms), u)
 
-    found = choose(cast(Any, expansion.steps(u)), penal, task.weights, None, expansion.gauge(u))
-    return found.weights, found.strength
+    return choose(expansion.steps(u), penal, task.weights, expansion.gauge(u))
 
 
 def _fit(expansion: Expansion, u: Array, weights: Weights, strength: float) -> Outcome:
@@ -140,7 +139,13 @@ def _fit(expansion: Expansion, u: Array, weights: Weights, strength: float) -> O
 
 
 def _minimum(
-    expansion: Expansion, u: Array, weights: Weights, strength: float, tolerance: float, folds: frozenset[int] | None = None, limit: int = LIMIT
+    expansion: Expansion,
+    u: Array,
+    weights: Weights,
+    strength: float,
+    tolerance: float,
+    folds: frozenset[int] | None = None,
+    limit: int = LIMIT,
 ) -> Array:
     """The minimum from u over some folds, under the penalty that belongs to all data at u."""
     whole = joined(expansion.steps(u), weights)
@@ -173,7 +178,7 @@ def _start(task: Task, expansion: Expansion, weights: Weights) -> Array:
     points = [np.concatenate([begin + t * (end - begin), np.zeros(int(expansion.study.offset))]) for t in BETWEEN]
 
     def cost(u: Array) -> float:
-        found = sum(square / weights.scales[key[0]] ** 2 for key, (square, _) in expansion.squares(u).items())
+        found = sum(square / scale(weights, key[0]) ** 2 for key, (square, _) in expansion.squares(u).items())
         return found if np.isfinite(found) else np.inf
 
     return min(points, key=cost)
@@ -187,7 +192,10 @@ def _fused(task: Task, model: Model) -> Outcome:
         model = model.with_parameters(torch.from_numpy(task.start))
     fitted = fit(model, task.study.data, task.weights, seed=task.seed, folds=len(task.study.folds), quiet=True)
     shown = {o: {"energy": 1e-3, "forces": 1.0} for o in ("cv", "train")}
-    errors, train = ({o: f * getattr(e, o).rmse for o, f in shown[n].items() if getattr(e, o)} for n, e in (("cv", fitted.cv or fitted.train), ("train", fitted.train)))
+    errors, train = (
+        {o: f * getattr(e, o).rmse for o, f in shown[n].items() if getattr(e, o)}
+        for n, e in (("cv", fitted.cv or fitted.train), ("train", fitted.train))
+    )
     theta = np.concatenate([fitted.model.theta.numpy(), [fitted.stress_offset] * task.study.offset])
     return Outcome(model.size, errors, train, criterion(errors), 0.0, asdict(fitted.weights), fitted.ridge, fitted.method, theta)
 
@@ -215,4 +223,6 @@ def _around(prior: Factor, u: Array) -> Factor:
 def model_of(expression: Expression, study: Study, theta: Array) -> Model:
     """The model of an outcome."""
     model = Model(expression, study.species)
-    return model.with_parameters(torch.from_numpy(np.ascontiguousarray(theta[: model.size])))
+    model = model.with_parameters(torch.from_numpy(np.ascontiguousarray(theta[: model.size])))
+    model.domain = study.shortest
+    return model

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from composer.algebra import REGISTRY, Expression, Scale, Term, sqrt
-from composer.data import Data, Frame
+from composer.data import Frame
 from composer.data.distances import pairs
 from composer.errors import AlgebraError
 from composer.search.polynomial import leaves
@@ -80,7 +80,11 @@ _REACHES = {"pair": PAIR_REACH, "body": BODY_REACH, "density": DENSITY_REACH}
 
 def _term(kind: str, **fields: Any) -> Term:
     if kind not in REGISTRY:
-        raise AlgebraError(f"The default vocabulary needs the term {kind}", "It has not been imported", "Write `import terms` first, or pass vocabulary=[...]")
+        raise AlgebraError(
+            f"The default vocabulary needs the term {kind}",
+            "It has not been imported",
+            "Write `import terms` first, or pass vocabulary=[...]",
+        )
     return REGISTRY[kind](**fields)
 
 

@@ -23,7 +23,9 @@ class Workers:
     """A map over items that survives the death of a worker. Arguments: executor, None, a number of processes, or an Executor."""
 
     def __init__(self, executor: Executor | int | None = None) -> None:
-        if isinstance(executor, bool) or not (executor is None or isinstance(executor, int) and executor > 0 or hasattr(executor, "submit")):
+        if isinstance(executor, bool) or not (
+            executor is None or isinstance(executor, int) and executor > 0 or hasattr(executor, "submit")
+        ):
             raise BackendError(
                 f"A search with executor={executor!r} was asked for",
                 "It is neither None, nor a number of processes, nor an executor",
@@ -65,7 +67,9 @@ class Workers:
                     found = self._result(self._submit(function, item))
                     if isinstance(found, BrokenExecutor):
                         self.close()
-                        found = BackendError("A worker process was given a task", f"It died: {found}", "See its memory, or the messages above")
+                        found = BackendError(
+                            "A worker process was given a task", f"It died: {found}", "See its memory, or the messages above"
+                        )
                 yield found
         finally:
             for future in futures:

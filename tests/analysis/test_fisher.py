@@ -1,4 +1,5 @@
 """Acceptance tests 3-7, 9 of the Fisher information: sums of blocks, streaming, small eigenvalues, units, gauges, unseen parameters."""
+
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,8 +18,11 @@ def observables(seed: int, parameters: int = 6) -> dict[tuple[str, int], tuple[N
     random = np.random.default_rng(seed)
     scale = 10.0 ** random.uniform(-3, 3, parameters)
     sizes = {"energy": 1, "forces": 24, "stress": 6}
-    return {(name, frame): (random.normal(size=(m, parameters)) * scale, random.normal(size=m), np.full(m, 1 / s))
-            for frame in range(FRAMES) for (name, m), s in zip(sizes.items(), (0.01, 0.1, 0.02))}
+    return {
+        (name, frame): (random.normal(size=(m, parameters)) * scale, random.normal(size=m), np.full(m, 1 / s))
+        for frame in range(FRAMES)
+        for (name, m), s in zip(sizes.items(), (0.01, 0.1, 0.02))
+    }
 
 
 def dense(data: dict[Any, Any], keys: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -163,8 +167,14 @@ def test_fisher_06_units_and_general_changes_of_parameters() -> None:
     for groups, gradient in ((factors(rows), slopes), (mixed, slopes @ change)):
         factor = analysis.merge(groups)
         solution = analysis.solve(factor)
-        results.append((analysis.fisher_spectrum(factor).rank(), analysis.wald_prices(factor, solution.theta, {"b": [6, 7, 8]})["b"],
-                        analysis.tic_trace(groups, solution), analysis.propagate(gradient, analysis.naive_root(solution, 1.0))))
+        results.append(
+            (
+                analysis.fisher_spectrum(factor).rank(),
+                analysis.wald_prices(factor, solution.theta, {"b": [6, 7, 8]})["b"],
+                analysis.tic_trace(groups, solution),
+                analysis.propagate(gradient, analysis.naive_root(solution, 1.0)),
+            )
+        )
     assert results[0][0] == results[1][0] == 9
     for a, b in zip(results[0][1:], results[1][1:]):
         assert np.all(np.asarray(a) > 0)
@@ -175,8 +185,9 @@ def test_fisher_06_units_and_general_changes_of_parameters() -> None:
 def product(blocks: list[NDArray[Any]], theta: list[NDArray[Any]]) -> NDArray[Any]:
     """Jacobian of the product over factors of (basis [m, p_f] @ theta_f [p_f])."""
     values = [basis @ t for basis, t in zip(blocks, theta)]
-    return np.concatenate([basis * np.prod([v for g, v in enumerate(values) if g != f], axis=0)[:, None]
-                           for f, basis in enumerate(blocks)], axis=1)
+    return np.concatenate(
+        [basis * np.prod([v for g, v in enumerate(values) if g != f], axis=0)[:, None] for f, basis in enumerate(blocks)], axis=1
+    )
 
 
 def gauged(case: str, along: float) -> tuple[NDArray[Any], NDArray[Any]]:

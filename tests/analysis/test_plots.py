@@ -1,4 +1,5 @@
 """Pictures are figures without global state that draw, save and hold what they were given."""
+
 import io
 
 import numpy as np
@@ -27,8 +28,10 @@ def test_pictures_draw() -> None:
     figures = [
         analysis.plot_spectrum({"all": found, "energy": found}, {"all": np.full(12, 0.2)}),
         analysis.plot_term_correlation(["pair", "three", "E0"], angles),
-        analysis.plot_parity({"energy (eV/atom)": (x, x + 0.1), "force (eV/Å)": (random.normal(size=5000), random.normal(size=5000))},
-                             {"energy (eV/atom)": ["bulk", "slab"] * 30}),
+        analysis.plot_parity(
+            {"energy (eV/atom)": (x, x + 0.1), "force (eV/Å)": (random.normal(size=5000), random.normal(size=5000))},
+            {"energy (eV/atom)": ["bulk", "slab"] * 30},
+        ),
         analysis.plot_pareto([10, 20, 30], [3.0, 1.0, 2.0], ["a", "b", "c"], colors=[1.0, 2.0, 3.0]),
         analysis.plot_energy_volume({"diamond": (volumes, (volumes - 20) ** 2, (volumes - 20.1) ** 2), "fcc": (volumes, volumes, None)}),
     ]

@@ -1,4 +1,5 @@
 """Acceptance tests 11-13, 15, 20: prices of terms against brute-force refits, choice of data against determinants."""
+
 from typing import Any
 
 import numpy as np

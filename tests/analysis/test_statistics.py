@@ -1,4 +1,5 @@
 """Acceptance tests 16-18 and the criteria: TIC, sandwich, held-out errors, evidence, envelopes, calibration."""
+
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,11 @@ def test_fisher_18_leave_one_group_out_equals_refits(ridge: float) -> None:
 
 
 def test_a_group_that_alone_determines_a_parameter_cannot_be_left_out() -> None:
-    groups = [analysis.factorize(np.array([[1.0, 0.0]]), np.ones(1)), analysis.factorize(np.array([[1.0, 1.0]]), np.ones(1)),
-              analysis.factorize(np.array([[2.0, 0.0]]), np.ones(1))]
+    groups = [
+        analysis.factorize(np.array([[1.0, 0.0]]), np.ones(1)),
+        analysis.factorize(np.array([[1.0, 1.0]]), np.ones(1)),
+        analysis.factorize(np.array([[2.0, 0.0]]), np.ones(1)),
+    ]
     with pytest.raises(ValueError, match="Group 1 .* alone determines"):
         analysis.leave_one_out(groups, analysis.solve(analysis.merge(groups)))
     assert np.isfinite(analysis.sandwich_root(analysis.solve(analysis.merge(groups)), groups)).all()

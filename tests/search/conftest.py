@@ -51,7 +51,12 @@ def planted(expression: Expression, count: int = 24, noise: float = 0.0, seed: i
     energy = energy + noise * np.std(energy / sizes) * sizes * random.normal(size=count)
     forces = forces + noise * np.std(forces) * random.normal(size=forces.shape)
     bounds = np.concatenate([[0], np.cumsum(sizes)])
-    made = [Frame(f.symbols, f.positions, f.cell, f.pbc, float(energy[n]), forces[bounds[n] : bounds[n + 1]], config_type=f.config_type, index=n) for n, f in enumerate(bare)]
+    made = [
+        Frame(
+            f.symbols, f.positions, f.cell, f.pbc, float(energy[n]), forces[bounds[n] : bounds[n + 1]], config_type=f.config_type, index=n
+        )
+        for n, f in enumerate(bare)
+    ]
     return Data(made, ["Si"])
 
 

@@ -8,5 +8,7 @@ import composer
 from tests.search.conftest import ANGLES, SMALL, VOCABULARY, planted
 
 workers = int(sys.argv[2])
-found = composer.search(planted(SMALL + ANGLES, noise=0.02), VOCABULARY, max_parameters=14, budget=7, storage=sys.argv[1], executor=workers or None, quiet=True)
+found = composer.search(
+    planted(SMALL + ANGLES, noise=0.02), VOCABULARY, max_parameters=14, budget=7, storage=sys.argv[1], executor=workers or None, quiet=True
+)
 print(len(found.trials), found.winner.key)

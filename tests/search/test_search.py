@@ -27,7 +27,10 @@ SHAPES: dict[str, Expression] = {
 def test_planted_models_are_recovered(shape: str, noise: float, calm: None) -> None:
     data = planted(SHAPES[shape], noise=noise)
     found = composer.search(data, VOCABULARY, max_parameters=16, budget=16, quiet=True)
-    error = {o: float(np.std(np.concatenate([np.ravel(getattr(f, o)) / (len(f) if o == "energy" else 1) for f in data]))) for o in ("energy", "forces")}
+    error = {
+        o: float(np.std(np.concatenate([np.ravel(getattr(f, o)) / (len(f) if o == "energy" else 1) for f in data])))
+        for o in ("energy", "forces")
+    }
     limit = {o: max(1.6 * noise, 1e-4) * e for o, e in error.items()}
     good = [t for t in found.trials if not t.failed and t.energy < 1000 * limit["energy"] and t.forces < limit["forces"]]
     assert good, [(t.energy, t.forces, str(t.expression)) for t in found.pareto]
@@ -47,12 +50,16 @@ def test_search_27_members_of_the_front_are_not_beaten_and_scores_follow_from_nu
     found = composer.search(data, VOCABULARY, max_parameters=20, budget=14, quiet=True)
     assert len(found.pareto) >= 3
     for a in found.pareto:
-        assert not any(all(x <= y for x, y in zip(b.objectives, a.objectives)) and b.objectives != a.objectives for b in found.trials if not b.failed)
+        assert not any(
+            all(x <= y for x, y in zip(b.objectives, a.objectives)) and b.objectives != a.objectives for b in found.trials if not b.failed
+        )
     assert any(t.method == "variable projection" for t in found.trials)
     for trial in found.trials:
         whole = evaluate(model_of(trial.expression, found.study, trial.theta), data)
         assert whole.energy is not None and whole.forces is not None
-        assert whole.energy.rmse == pytest.approx(1000 * trial.train["energy"], rel=1e-8) and whole.forces.rmse == pytest.approx(trial.train["forces"], rel=1e-8)
+        assert whole.energy.rmse == pytest.approx(1000 * trial.train["energy"], rel=1e-8) and whole.forces.rmse == pytest.approx(
+            trial.train["forces"], rel=1e-8
+        )
         squares = np.zeros(2)
         for fold, theta in zip(found.study.folds, trial.theta_folds, strict=True):
             left_out = data[found.study.fold == fold]

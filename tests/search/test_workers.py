@@ -78,7 +78,10 @@ def test_search_25_workers_change_nothing_and_need_no_guard(uninterrupted: tuple
 def test_dask_works(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     environment = {"PYTHONPATH": str(ROOT), "COMPOSER_OPT": "-O1", "OMP_NUM_THREADS": "1"}
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, env=environment) as cluster, distributed.Client(cluster) as client:
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, env=environment) as cluster,
+        distributed.Client(cluster) as client,
+    ):
         data = planted(SMALL + ANGLES, noise=0.02)
         found = composer.search(data, VOCABULARY, max_parameters=14, budget=7, storage=tmp_path, executor=client.get_executor(), quiet=True)
     assert f"{len(found.trials)} {found.winner.key}\n" == uninterrupted[1]
@@ -90,7 +93,9 @@ def test_search_26_what_fails_is_told_and_the_run_goes_on(calm: None) -> None:
     found = composer.search(planted(SMALL + ANGLES, noise=0.02), words, max_parameters=14, budget=5, quiet=True)
     assert {"Pair", "ThreeBody"} == {type(t).__name__ for t in found.best.expression.terms()}
     reasons = [t.reason for t in found.trials if t.failed]
-    assert not any("Unbuildable" in str(t.expression) for t in found.trials) and all("NotANumber" in str(t.expression) for t in found.trials if t.failed), reasons
+    assert not any("Unbuildable" in str(t.expression) for t in found.trials) and all(
+        "NotANumber" in str(t.expression) for t in found.trials if t.failed
+    ), reasons
 
 
 def test_search_26_a_start_that_gives_no_numbers_has_failed(calm: None) -> None:
