@@ -58,7 +58,8 @@ def _additions(expression: Expression, energies: list[Expression], factors: list
             yield lambda w=word: Move("add", f"+ {w}", expression + w)
     for inner in _inner_sums(expression):
         for word in factors:
-            yield lambda s=inner, w=_untied(word, expression): Move("add", f"+ {w} in {s}", replaced(expression, s, s + w))
+            own = _untied(word, expression)
+            yield lambda s=inner, w=own: Move("add", f"+ {w} in {s}", replaced(expression, s, s + w))
 
 
 def _products(expression: Expression, factors: list[Expression], fixed: list[Expression]) -> Iterator[Maker]:
@@ -68,7 +69,8 @@ def _products(expression: Expression, factors: list[Expression], fixed: list[Exp
         wholes.append(Sum.of(parts))
     for target in wholes:
         for word in factors:
-            yield lambda u=target, w=_untied(word, expression): Move("multiply", f"{u} * (1 + {w})", _with(expression, u, u * (1 + w)))
+            own = _untied(word, expression)
+            yield lambda u=target, w=own: Move("multiply", f"{u} * (1 + {w})", _with(expression, u, u * (1 + w)))
 
 
 def _resizes(expression: Expression, words: list[Expression]) -> Iterator[Maker]:

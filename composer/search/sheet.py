@@ -26,8 +26,9 @@ from composer.fit.weights import Weights
 from composer.neighbors import Batch, build_batch
 from composer.search.cover import Leaves
 from composer.search.leaf import Leaf, Observables
-from composer.search.polynomial import Polynomial, polynomial
+from composer.search.polynomial import Polynomial
 from composer.search.polynomial import leaves as leaves_of
+from composer.search.polynomial import polynomial as written_out
 from composer.search.scans import short_scans, shortest
 
 Array = NDArray[np.float64]
@@ -58,6 +59,7 @@ class Study:
         text = "\n".join(
             [self.data.hash, repr(self.weights), repr(self.fold.tolist()), repr([c.canonical for c in self.covers]), repr(self.cutoff)]
         )
+        text += "" if self.core is None else self.core.canonical
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -205,6 +207,26 @@ def _of_chunk(study: Study, order: Order, number: int) -> dict[tuple[str, int], 
         fold = int(study.fold[places[0]])
         rows = _rows([study.data[p] for p in places], batch, whole, study.weights, order.keys, _place(study, order))
         return {(o, fold): factorize(r, np.zeros(len(r))) for o, r in rows.items() if len(r)}
+
+
+def _of_scans(study: Study, order: Order) -> Factor:
+    """Rows that keep the fitted part small where atoms come closer than in the data, so that the core repels there.
+
+    For neighbours of a scan, E(r) - E(r') of the whole model shall be that of the core, within a share of it and a floor.
+    """
+    batch, following = study.scans
+    kept = np.flatnonzero(following != np.arange(len(following)))
+    chunk, place = _Columns(study, order, [], batch), _place(study, order)
+    energies = np.zeros((batch.structures, sum(len(p) for p in place.values())))
+    for key in order.keys:
+        if key[0] in ("fixed", "block", "tensor"):
+            energies[:, place[key]] = chunk.of(key).energy
+    assert study.core is not None
+    core = _Columns(study, Order((), leaves_of(study.core)), [], batch).of(("fixed", written_out(study.core))).energy[:, 0]
+    energies[:, place[REFERENCE][0]] = core
+    falls = energies[kept] - energies[following[kept]]
+    width = SHARE * np.abs(core[kept] - core[following[kept]]) + LEAST
+    return factorize(falls / width[:, None], np.zeros(len(kept)))
 
 
 def _rows(
