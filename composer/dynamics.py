@@ -44,7 +44,9 @@ def repulsive(model: Any, species: Sequence[str] | None = None, crystals: Iterab
     known = tuple(model.species if species is None else species)
     scans = [(f"the dimer {a}-{b}", _dimers(a, b, _limit(model, (a, b)))) for a, b in itertools.combinations_with_replacement(known, 2)]
     for kinds in itertools.combinations_with_replacement(known, 3):
-        scans += [(f"the {shape} trimer {'-'.join(kinds)}", _trimers(kinds, shape, _limit(model, kinds))) for shape in ("linear", "triangular")]
+        scans += [
+            (f"the {shape} trimer {'-'.join(kinds)}", _trimers(kinds, shape, _limit(model, kinds))) for shape in ("linear", "triangular")
+        ]
     for name, frames in scans:
         energy = model(frames).energy.numpy()
         bad = np.flatnonzero(~(np.diff(energy) < 0))

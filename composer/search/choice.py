@@ -42,7 +42,9 @@ def ladder(observables: Sequence[str]) -> list[Weights]:
     plain = Weights(0.01 if there["energy"] else None, 0.1 if there["forces"] else None, 0.01 if there["stress"] else None)
     energies = [0.1 / ratio for ratio in LADDER] if there["energy"] and there["forces"] else [0.01]
     stresses = STRESS if there["stress"] and len(observables) > 1 else (1.0,)
-    return [replace(plain, energy=e if there["energy"] else None, stress=e * s if there["stress"] else None) for e in energies for s in stresses]
+    return [
+        replace(plain, energy=e if there["energy"] else None, stress=e * s if there["stress"] else None) for e in energies for s in stresses
+    ]
 
 
 def stated(weights: Weights, errors: dict[str, float]) -> Weights:

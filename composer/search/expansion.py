@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +170,7 @@ def roughness(parts: Iterable[tuple[Leaf, NDArray[np.intp]]], norms: Array) -> F
     blocks = [np.zeros((0, len(norms)))]
     for leaf, places in parts:
         for table, root in leaf.roots:
-            columns = places[table]  # [rows, size]
+            columns = places[table]  # [rows, size]  # type: ignore[index]
             amount = float(np.sum(norms[columns] ** 2) / (len(columns) * np.sum(root**2)))
             for row in columns:
                 block = np.zeros((len(root), len(norms)))
@@ -180,7 +181,7 @@ def roughness(parts: Iterable[tuple[Leaf, NDArray[np.intp]]], norms: Array) -> F
 
 def _outer(parts: list[Array]) -> Array:
     """Kronecker product of [p, k] matrices, the last one fastest."""
-    found = np.ones((1, 1))
+    found: Any = np.ones((1, 1))
     for part in parts:
         found = np.kron(found, part)
     return found

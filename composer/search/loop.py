@@ -267,7 +267,7 @@ class _Run:
 
     def parent(self, expression: Expression, trial: Trial | None) -> Parent:
         if trial is None or trial.parameters <= len(self.data.species):
-            plain = self.settings.weights or Weights(**{o: FIRST[o] if s is not None else None for o, s in Weights().scales.items()})
+            plain = self.settings.weights or Weights(**{o: FIRST[o] if s is not None else None for o, s in Weights().scales.items()})  # type: ignore[arg-type]
             return Parent(expression, plain, 1e-6, {} if trial is None else numbers(self.study, expression, trial.theta))
         return Parent(expression, Weights(**trial.weights), trial.strength, numbers(self.study, expression, trial.theta))
 

@@ -243,7 +243,7 @@ def _linear(study: Study, parent: Parent, made: Plan, one: Sheet, wanted: Mappin
 
     def reduced(left_out: int | None) -> Array:
         kept = [np.column_stack([f.triangle, f.rhs]) / scales[k] for k, f in factors.items() if k[1] != left_out]
-        return np.linalg.qr(np.concatenate(kept), mode="r")
+        return np.asarray(np.linalg.qr(np.concatenate(kept), mode="r"))
 
     strengths = [parent.strength] if made.expression == parent.expression else sorted({parent.strength, *STRENGTHS})
     everyone = reduced(None)
@@ -270,7 +270,7 @@ def _held_out(factors: Mapping[tuple[str, int], Factor], by_fold: Mapping[int, A
 
 def _solve(reduced: Array, penal: Array) -> Array:
     """Least squares of reduced rows [R | b] and a penalty towards zero, by QR."""
-    full = np.linalg.qr(np.concatenate([reduced, np.column_stack([penal, np.zeros(len(penal))])]), mode="r")
+    full = np.asarray(np.linalg.qr(np.concatenate([reduced, np.column_stack([penal, np.zeros(len(penal))])]), mode="r"))
     size = reduced.shape[1] - 1
     triangle, rhs = full[:size, :size], full[:size, size]
     diagonal, norms = np.abs(np.diagonal(triangle)), np.linalg.norm(triangle, axis=0)

@@ -1,131 +1,267 @@
-"""One self-contained HTML file about a search: the winner and its worth, pictures, errors, properties, and the history with reasons."""
+"""One self-contained HTML file about a search: the winner, what it is worth, how it was found, and what did not help."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import analysis
-from composer.errors import ComposerError
-from composer.evaluate import evaluate
-from composer.fisher import fisher
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis import fisher_spectrum, plot_pareto, plot_spectrum, plot_term_correlation, solve, term_angles, term_dof, wald_prices, weigh
+from composer.data import Data
+from composer.errors import ComposerError, DataError
+from composer.evaluate import Errors, evaluate, merge
 from composer.fit.weights import Weights
-from composer.properties import properties
+from composer.model import Model
 from composer.search.archive import Trial
+from composer.search.expansion import Expansion, joined
+from composer.search.trial import model_of
 
 if TYPE_CHECKING:
     from composer.search.result import Search
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; font-size: 13px; } td, th { padding: .2rem .6rem; border-bottom: 1px solid #eee; text-align: right; }
-td.text, th.text { text-align: left; } tr.kept { background: #eef7ee; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 12.5px; }
-img { max-width: 100%; } .formula { font: 15px ui-monospace, monospace; background: #f6f6f6; padding: .6rem; overflow-wrap: anywhere; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1a1a1a; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; font-size: 13px; margin: .6rem 0; } th, td { padding: .2rem .6rem; text-align: right; vertical-align: top; }
+th { border-bottom: 1px solid #999; } td.t, th.t { text-align: left; } tr:nth-child(even) td { background: #f6f6f6; }
+code { font-size: 13px; overflow-wrap: anywhere; } img { max-width: 100%; height: auto; } .wide { overflow-x: auto; } .note { color: #555; font-size: 13px; }
 """
 
 
 def report(search: Search, path: str | Path = "report.html") -> Path:
-    """Write the report of a search.
-
-    Arguments: search; path of the file. Returns: the path. Errors: DataError where no trial may win.
-    """
-    trial, model = search.winner, search.best
-    weights = Weights(**trial.weights)
-    judged = fisher(model, search.study.data, weights)
-    errors = evaluate(model, search.study.data)
-    parts = [
-        _winner(search, trial),
-        _section("What each term is worth", f"<pre>{escape(judged.summary())}</pre>{_picture(judged.plot_terms())}"),
-        _section("The front", _front(search)),
-        _section("Fisher spectra", _picture(judged.plot())),
-        _section("Parity", _picture(errors.plot())),
-        _section("Errors on the data of the search, by kind", f"<pre>{escape(str(errors))}</pre>"),
-        _section("Crystals", _crystals(model, search)),
-        _section("History", _history(search.trials)),
-        _section("How to repeat it", f"<pre>{escape(_call(search))}</pre>"),
+    """Write the report of a search. Errors: DataError where no model may win, or the file cannot be written."""
+    winner, model = search.winner, search.best
+    held_out = errors_held_out(search, winner)
+    sections = [
+        _winner(search, winner, model),
+        _errors(winner, held_out),
+        _part("What its terms are worth", lambda: _worth(search, winner)),
+        _part("Crystals", lambda: _crystals(model, search.study.data)),
+        _front(search),
+        _history(search),
+        _negative(search),
+        _call(search),
     ]
-    page = f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>composer search</title><style>{STYLE}</style></head>"
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page + "<body><h1>composer search</h1>" + "\n".join(parts) + "</body></html>\n", encoding="utf-8")
-    return target
+    text = f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>composer search</title><style>{STYLE}</style></head><body>"
+    text += "\n".join(sections) + "</body></html>\n"
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"The report {path} was to be written", f"It cannot: {error.strerror or error}", "Give another path") from error
+    return Path(path)
 
 
-def _section(title: str, content: str) -> str:
-    return f"<h2>{escape(title)}</h2>\n{content}"
+def errors_held_out(search: Search, trial: Trial) -> tuple[str, Errors]:
+    """Errors of every fold by the fit to the others (on all frames where the fit kept none), and which of the two they are."""
+    study = search.study
+    offset = float(trial.theta[-1]) if study.offset else 0.0
+    if len(trial.theta_folds) != len(study.folds):
+        return "of the frames fitted", evaluate(model_of(trial.expression, study, trial.theta), study.data, offset)
+    parts = []
+    for fold, theta in zip(study.folds, trial.theta_folds, strict=True):
+        places = np.flatnonzero(study.fold == fold)
+        shift = float(theta[-1]) if study.offset else 0.0
+        parts.append((places.tolist(), evaluate(model_of(trial.expression, study, theta), study.data[places], shift)))
+    return "held out by folds", merge(list(study.data), parts)
 
 
-def _picture(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
+def _winner(search: Search, winner: Trial, model: Model) -> str:
+    data = search.study.data
+    weights = Weights(**winner.weights) if winner.weights else None
+    rows = [
+        ("fitted numbers P", f"{winner.parameters} (E0 included)"),
+        ("held-out energy RMSE", f"{winner.energy:.4g} meV/atom"),
+        ("held-out force RMSE", f"{winner.forces:.4g} eV/Å"),
+        ("cost", f"{winner.cost:.3g} operations for each atom and step, counted at the density of the data"),
+        ("weights", str(weights)),
+        ("strength of the prior", f"{winner.strength:.1e}"),
+        ("method", winner.method),
+        (
+            "dynamics",
+            {"full": "10 ps of NVE at 300 K and of NVT at 1000 K survived; repulsive", "short": "checked shortly"}.get(
+                winner.checked, "not checked"
+            ),
+        ),
+        ("data", f"{data!r}, sha256 {data.hash[:16]}"),
+    ]
+    formula = f"<p><code>E = E0 + {escape(str(model.expression))}</code></p>"
+    return f"<h1>The best potential found</h1>{formula}{_table(('', ''), rows, text=2)}<div class='wide'>{model.expression._repr_html_()}</div>"
 
 
-def _winner(search: Search, trial: Trial) -> str:
-    facts = (
-        f"P = {trial.parameters} fitted numbers; held out by group: energy {trial.energy:.3g} meV/atom, forces {trial.forces:.3g} eV/Å; "
-        f"{trial.cost:.3g} operations for each atom and step. {len(search.trials)} trials, {search.ranked} neighbours ranked, {search.stopped}. "
-        f"Rank correlation of predicted and realised gains: {search.spearman:.2f}."
-    )
-    checks = {"full": "passed the full checks", "short": "passed short checks", "": "was not yet checked"}[trial.checked]
-    return f"<div class='formula'>E = E0 + {escape(str(trial.expression))}</div><p>{escape(facts)} Its dynamics {checks}.</p>"
+def _errors(winner: Trial, found: tuple[str, Errors]) -> str:
+    which, errors = found
+    rows = []
+    for kind, scores in {"all": errors.scores, **errors.by_config_type}.items():
+        frames = len(errors.kinds) if kind == "all" else errors.kinds.count(kind)
+        cells = [
+            f"{getattr(scores[o], n):.4g}" if o in scores else "" for o in ("energy", "forces", "stress") for n in ("rmse", "mae", "p95")
+        ]
+        rows.append((kind, str(frames), *cells))
+    head = ("config_type", "frames", *(f"{o} {n}" for o in ("E", "F", "S") for n in ("RMSE", "MAE", "95 %")))
+    note = f"<p class='note'>Errors {which}: energy in meV/atom, forces in eV/Å, stress in GPa; {_bars(errors)}.</p>"
+    return f"<h2>Errors</h2>{note}<div class='wide'>{_table(head, rows, text=1)}</div>{_picture(errors.plot(), 'parity')}"
+
+
+def _bars(errors: Errors, draws: int = 400) -> str:
+    """95 % intervals of the RMSE of energies and forces by a bootstrap over frames, as words."""
+    random, words = np.random.default_rng(0), []
+    for observable, unit in (("energy", "meV/atom"), ("forces", "eV/Å")):
+        if observable in errors.scores:
+            frames, member = np.unique(errors.frame[observable], return_inverse=True)
+            squares, counts = np.bincount(member, errors.error(observable) ** 2), np.bincount(member)
+            chosen = random.integers(len(frames), size=(draws, len(frames)))
+            low, high = np.quantile(np.sqrt(squares[chosen].sum(1) / counts[chosen].sum(1)), [0.025, 0.975])
+            words.append(f"{observable} RMSE between {low:.3g} and {high:.3g} {unit}")
+    return "; ".join(words) + " (95 %, bootstrap over frames)" if words else ""
+
+
+def _worth(search: Search, winner: Trial) -> str:
+    expansion = Expansion(search.study, winner.expression)
+    if not expansion.possible:
+        return "<p>The expression is not linear in its terms: see <code>composer.fisher(model, data)</code>.</p>"
+    weights, u = Weights(**winner.weights), winner.theta
+    factors = {k: f for k, f in expansion.steps(u).items() if k[1] >= 0}
+    whole, gauge = joined(factors, weights), expansion.gauge(u)
+    prior = weigh(expansion.penal(whole.norms), float(np.sqrt(winner.strength)))
+    solution = solve(whole, prior=prior, gauge=gauge)
+    labels = winner.expression.labels()
+    blocks = {_label(d, leaf.expression, labels): expansion.places[d].tolist() for d, leaf in expansion.leaves.items() if leaf.size}
+    prices, freedom = wald_prices(whole, u, blocks, prior=prior), term_dof(whole, solution, blocks)
+    total = float(whole.chi2(np.zeros(len(u))))
+    rows = [
+        (name, str(len(blocks[name])), f"{freedom[name]:.1f}", f"{price:.4g}", f"{price / total:.2f}")
+        for name, price in sorted(prices.items(), key=lambda p: -p[1])
+    ]
+    head = ("term", "numbers", "of which the data determine", "chi² that its removal costs (Wald)", "in units of chi²")
+    spectra = {
+        o: fisher_spectrum(joined({k: f for k, f in factors.items() if k[0] == o}, weights), gauge)
+        for o in dict.fromkeys(o for o, _ in factors)
+    }
+    pictures = _picture(plot_spectrum({"all": fisher_spectrum(whole, gauge), **spectra}), "spectrum")
+    if len(blocks) > 1:
+        pictures += _picture(plot_term_correlation(list(blocks), term_angles(whole, blocks)), "angles")
+    note = f"<p class='note'>First order at the fitted numbers; {gauge.shape[1]} gauge directions are taken off the spectra.</p>"
+    return f"{_table(head, rows, text=1)}{note}{pictures}"
+
+
+def _label(digest: str, leaf: Any, labels: dict[str, str]) -> str:
+    return labels.get(digest) or str(leaf)
+
+
+def _crystals(model: Model, data: Data) -> str:
+    from composer.properties import properties
+
+    return f"<pre class='wide'>{escape(str(properties(model, data)))}</pre>"
 
 
 def _front(search: Search) -> str:
-    front = sorted(search.pareto, key=lambda t: t.parameters)
-    if not front:
-        return "<p>No trial is on the front.</p>"
-    figure = analysis.plot_pareto(
-        [t.parameters for t in front], [t.forces for t in front], labels=[str(t.number) for t in front], colors=[t.energy for t in front]
-    )
-    columns = ("trial", "P", "E meV/atom", "F eV/Å", "operations", "expression")
-    rows = [(t.number, t.parameters, f"{t.energy:.4g}", f"{t.forces:.4g}", f"{t.cost:.3g}", str(t.expression)) for t in front]
-    return _picture(figure) + _table(columns, rows)
-
-
-def _crystals(model: Any, search: Search) -> str:
-    try:
-        return f"<pre>{escape(str(properties(model, search.study.data, model.covariance_root)))}</pre>"
-    except ComposerError as error:
-        return f"<p>{escape(str(error))}</p>"
-
-
-def _history(trials: Iterable[Trial]) -> str:
-    columns = ("trial", "move", "P", "E meV/atom", "F eV/Å", "predicted", "realised", "what was tried", "outcome")
+    shown = [t for t in search.trials if not t.failed and t.parameters > len(search.study.species)]
     rows = [
-        (
-            t.number,
-            t.kind,
-            t.parameters,
-            *(f"{v:.4g}" for v in (t.energy, t.forces)),
-            *("" if v is None else f"{v:.3f}" for v in (t.predicted, t.realised)),
-            t.text or str(t.expression),
-            t.reason or ("kept" if t.accepted else "no gain"),
-        )
-        for t in trials
+        (str(t.number), str(t.parameters), f"{t.energy:.4g}", f"{t.forces:.4g}", f"{t.cost:.3g}", str(t.expression))
+        for t in sorted(search.pareto, key=lambda t: (t.parameters, t.criterion))
     ]
-    return _table(columns, rows, [t.accepted for t in trials])
+    head = ("trial", "P", "E (meV/atom)", "F (eV/Å)", "operations", "expression")
+    picture = ""
+    if len(shown) > 1 and all(np.isfinite(t.energy) and np.isfinite(t.forces) for t in shown):
+        picture = _picture(
+            plot_pareto(
+                [t.parameters for t in shown],
+                [t.forces for t in shown],
+                [str(t.number) for t in shown],
+                colors=[max(t.energy, 1e-6) for t in shown],
+            ),
+            "front",
+        )
+    return f"<h2>The front</h2>{picture}<div class='wide'>{_table(head, rows, text=1, last_text=True)}</div>"
 
 
-def _table(columns: Iterable[str], rows: Iterable[tuple], kept: Iterable[bool] | None = None) -> str:
-    marks = list(kept) if kept is not None else None
-    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
-    lines = []
-    for number, row in enumerate(rows):
-        cells = "".join(f"<td{_class(value)}>{escape(str(value))}</td>" for value in row)
-        lines.append(f"<tr{' class=kept' if marks and marks[number] else ''}>{cells}</tr>")
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+def _history(search: Search) -> str:
+    rows = []
+    for t in search.trials:
+        numbers = (f"{t.energy:.4g}", f"{t.forces:.4g}") if not t.failed else ("", "")
+        changes = (_signed(t.predicted), _signed(t.realised))
+        rows.append(
+            (
+                str(t.number),
+                str(_number(search, t.parent)),
+                t.kind,
+                str(t.parameters or ""),
+                *numbers,
+                *changes,
+                t.reason,
+                t.text or str(t.expression),
+            )
+        )
+    head = ("trial", "from", "move", "P", "E", "F", "predicted", "realised", "reason", "what")
+    told = f"{search.ranked} neighbours were ranked and {len(search.trials)} fitted; the search ended: {search.stopped}. "
+    told += f"Rank correlation of predicted and realised changes of ln E + ln F: {search.spearman:.2f}."
+    return f"<h2>How it was found</h2><p>{escape(told)}</p><div class='wide'>{_table(head, rows, text=3, last_text=True)}</div>"
 
 
-def _class(value: Any) -> str:
-    return " class=text" if isinstance(value, str) and not value.replace(".", "").replace("-", "").replace("e", "").isdigit() else ""
+def _negative(search: Search) -> str:
+    lost = [t for t in search.trials if not t.accepted or t.stable is False]
+    if not lost:
+        return "<h2>What did not help</h2><p>Every fitted neighbour lowered the error at its size.</p>"
+    kinds: dict[str, list[Trial]] = {}
+    for t in lost:
+        kinds.setdefault(
+            "failed" if t.failed else "passed over for its dynamics" if t.stable is False else f"{t.kind}: no gain", []
+        ).append(t)
+    items = "".join(
+        f"<li>{escape(k)}: {len(ts)} ({', '.join('trial ' + str(t.number) for t in ts)})</li>" for k, ts in sorted(kinds.items())
+    )
+    return f"<h2>What did not help</h2><ul>{items}</ul>"
 
 
 def _call(search: Search) -> str:
-    given = ", ".join(f"{n}={v!r}" for n, v in search.settings.data().items() if n not in ("vocabulary", "start"))
-    return f"composer.search(data, {given})\ndata: {len(search.study.data)} frames, hash {search.study.data.hash}"
+    s = search.settings
+    words = "".join(f"<li><code>{escape(str(w))}</code></li>" for w in sorted(s.vocabulary, key=str))
+    given = f"composer.search(data, vocabulary, start={s.start}, weights={s.weights}, max_parameters={s.max_parameters}, max_cost={s.max_cost}, folds={s.folds}, seed={s.seed})"
+    return f"<h2>The call</h2><p><code>{escape(given)}</code></p><p class='note'>run {search.run}</p><details><summary>{len(s.vocabulary)} words</summary><ul>{words}</ul></details>"
+
+
+def _number(search: Search, key: str) -> int | str:
+    return next((t.number for t in search.trials if t.key == key), "")
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.3f}"
+
+
+def _part(title: str, made: Callable[[], str]) -> str:
+    """A section; what cannot be computed is told instead."""
+    try:
+        body = made()
+    except (ComposerError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+        body = f"<p>Not available: {escape(str(error))}</p>"
+    return f"<h2>{escape(title)}</h2>{body}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 0, last_text: bool = False) -> str:
+    """An HTML table; the first `text` columns, and the last two on request, are words."""
+
+    def cells(row: Sequence[str], tag: str) -> str:
+        left = [n < text or (last_text and n >= len(row) - 2) for n in range(len(row))]
+        return "".join(
+            f"<{tag} class='t'>{escape(c)}</{tag}>" if t else f"<{tag}>{escape(c)}</{tag}>" for c, t in zip(row, left, strict=True)
+        )
+
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    top = f"<thead><tr>{cells(head, 'th')}</tr></thead>" if any(head) else ""
+    return f"<table>{top}<tbody>{body}</tbody></table>"
+
+
+def _picture(figure: Figure, name: str) -> str:
+    """A figure as an inline PNG."""
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=110)
+    return f"<p><img alt='{escape(name)}' src='data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}'></p>"
+
+
+__all__ = ["errors_held_out", "report"]

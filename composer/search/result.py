@@ -115,7 +115,8 @@ class Search:
         pairs = [(t.predicted, t.realised) for t in self.trials if t.predicted is not None and t.realised is not None]
         if len(pairs) < 3 or any(len(set(values)) < 2 for values in zip(*pairs, strict=True)):
             return float("nan")
-        return float(spearmanr(*zip(*pairs, strict=True)).statistic)
+        predicted, realised = zip(*pairs, strict=True)
+        return float(spearmanr(predicted, realised)[0])  # type: ignore[arg-type]
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary for each trial."""
@@ -124,7 +125,7 @@ class Search:
     def dataframe(self) -> Any:
         """The trials as a pandas.DataFrame. Errors: DataError where pandas is not installed (`.rows()` needs none)."""
         try:
-            import pandas
+            import pandas  # type: ignore[import-not-found]
         except ImportError:
             raise DataError(
                 "A table of trials was asked for", "pandas is not installed", "Type pip install pandas, or use .rows()"

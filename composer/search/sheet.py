@@ -97,7 +97,10 @@ class Study:
 
     def _prepared(self, structures: Sequence[Any]) -> Batch:
         kinds = {s: n for n, s in enumerate(self.species)}
-        items = [(np.array([kinds[x] for x in s.symbols], dtype=np.int32), np.array(s.positions), np.array(s.cell), np.array(s.pbc)) for s in structures]
+        items = [
+            (np.array([kinds[x] for x in s.symbols], dtype=np.int32), np.array(s.positions), np.array(s.cell), np.array(s.pbc))
+            for s in structures
+        ]
         return build_batch(items, self.cutoff)
 
     @cached_property
