@@ -81,7 +81,10 @@ class Expansion:
 
     @cached_property
     def sheet(self) -> Sheet:
-        return sheet(self.study, self.order())
+        found = sheet(self.study, self.order())
+        if found.broken:
+            raise FloatingPointError(f"{self.expression} gives numbers that are not finite")
+        return found
 
     def numbers(self, u: Array) -> Array:
         """w [columns]: what the columns of the sheet are multiplied with; the reference is subtracted from their sum."""

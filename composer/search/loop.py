@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from composer.algebra import Expression, Sum
 from composer.algebra import expression as expression_of
 from composer.data import Data
-from composer.errors import ComposerError
+from composer.errors import BackendError, ComposerError
 from composer.fit.weights import Weights
+from composer.model import Model
 from composer.search.archive import SLACK, Trial, staircase, steps
-from composer.search.cost import density
+from composer.search.cost import cost, density
 from composer.search.cover import covers
 from composer.search.journal import SCHEMA, Journal
 from composer.search.moves import Move, neighbours, normal
@@ -164,38 +165,45 @@ class _Run:
         fold = np.zeros(len(self.data), dtype=int)
         for number, (_, test) in enumerate(self.data.folds(wanted, by="group", seed=self.settings.seed) if wanted >= 2 else []):
             fold[test] = number
-        everyone = [*self.settings.vocabulary, *([self.settings.start] if self.settings.start is not None else [])]
-        terms = {t for word in everyone for t in word.terms()}
-        reach = max((_cutoff(t, self.data.species) for t in terms), default=5.0)
-        shape = self.settings.weights or Weights()
-        repels = Sum.of([(1.0, w) for w in core(self.settings.vocabulary)])
+        everyone = [*self.sound, *([self.settings.start] if self.settings.start is not None else [])]
+        reach = max((Model(t, self.data.species).cutoff for word in everyone for t in word.terms()), default=5.0)
+        repels = Sum.of([(1.0, w) for w in core(self.sound)])
         held = repels if repels.terms() else None
+        shape = self.settings.weights or Weights()
         return at_home(Study(self.data, shape, fold, tuple(covers(everyone, self.data.species)), reach, held))
 
     @cached_property
-    def usable(self) -> list[Expression]:
-        """The words whose kernels can be built; the others are told once."""
-        found, failed = [], {}
+    def sound(self) -> list[Expression]:
+        """The words whose programs can be written, in canonical order."""
+        found = []
         for word in sorted({w.canonical: w for w in self.settings.vocabulary}.values(), key=lambda w: w.canonical):
             try:
-                Bank(self.study, [word])
+                Model(word, self.data.species).program("forces")
                 found.append(word)
             except ComposerError as error:
-                failed[word] = str(error)
-        self.progress.say(f"search: {len(found)} words, {len(self.data)} frames, kernels are compiled")
-        bank = Bank(self.study, found)
-        broken = bank.build()
-        for word in list(found):
-            lost = [broken[d] for leaf in self.study.leaves.of(word).values() for d in (leaf.digest, leaf.source.digest) if d in broken]
-            if lost:
-                failed[word] = lost[0]
-                found.remove(word)
-        for word, reason in failed.items():
-            key = _key(word)
-            if self.journal.find("failed", key) is None:
-                self.log("failed", {"key": key, "expression": word.data(), "reason": reason})
-            self.progress.say(f"left out: {word}: {reason}")
+                self.leave_out(word, str(error))
         return found
+
+    @cached_property
+    def usable(self) -> list[Expression]:
+        """The words whose kernels can be built."""
+        self.progress.say(f"search: {len(self.sound)} words, {len(self.data)} frames; kernels are built")
+        broken = Bank(self.study, self.sound).build()
+        found = []
+        for word in self.sound:
+            digests = [d for leaf in self.study.leaves.of(word).values() for d in (leaf.digest, leaf.source.digest)]
+            lost = [broken[d] for d in digests if d in broken]
+            if lost:
+                self.leave_out(word, lost[0])
+            else:
+                found.append(word)
+        return found
+
+    def leave_out(self, word: Expression, reason: str) -> None:
+        """Tell once that a word cannot be used."""
+        if self.journal.find("left out", _key(word)) is None:
+            self.log("left out", {"key": _key(word), "expression": word.data(), "reason": reason})
+        self.progress.say(f"left out: {word}: {reason}")
 
     @cached_property
     def bank(self) -> Bank:
@@ -239,7 +247,11 @@ class _Run:
         key = trial.key if trial else ""
         event = self.journal.find("ranked", key)
         if event is None:
-            event = self.log("ranked", {"key": key, **self.rank(expression, trial)})
+            try:
+                event = self.log("ranked", {"key": key, **self.rank(expression, trial)})
+            except (BackendError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+                self.progress.say(f"neighbours of {expression} could not be ranked: {error}")
+                event = self.log("ranked", {"key": key, "count": 0, "proposals": [], "failure": str(error)})
         self.expanded.add(key)
         self.ranked += int(event["count"])
         for made in event["proposals"]:
@@ -295,9 +307,6 @@ class _Run:
         return sorted(chosen, key=lambda c: c.key)
 
     def cost(self, expression: Expression) -> float:
-        from composer.model import Model
-        from composer.search.cost import cost
-
         return cost(Model(expression, self.study.species), self.density)
 
     # ---- fits
@@ -437,9 +446,3 @@ def _shape(c: Candidate) -> tuple:
 
 def _key(expression: Expression) -> str:
     return normal(expression).digest
-
-
-def _cutoff(term: Expression, species: Sequence[str]) -> float:
-    from composer.model import Model
-
-    return Model(term, species).cutoff

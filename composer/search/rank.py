@@ -208,6 +208,8 @@ def _predict(
 
     def proposal(item: tuple[Move, Plan]) -> Proposal | None:
         move, made = item
+        if one.broken & set(made.keys):
+            return None
         try:
             then = _linear(study, parent, made, one, wanted)
         except np.linalg.LinAlgError:

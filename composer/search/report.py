@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis import fisher_spectrum, plot_pareto, plot_spectrum, plot_term_correlation, solve, term_angles, term_dof, wald_prices, weigh
+from analysis import (
+    fisher_spectrum,
+    plot_pareto,
+    plot_parity,
+    plot_spectrum,
+    plot_term_correlation,
+    solve,
+    term_angles,
+    term_dof,
+    wald_prices,
+    weigh,
+)
 from composer.data import Data
 from composer.errors import ComposerError, DataError
-from composer.evaluate import Errors, evaluate, merge
+from composer.evaluate import UNITS, Errors, evaluate, merge
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.search.archive import Trial
@@ -105,7 +116,14 @@ def _errors(winner: Trial, found: tuple[str, Errors]) -> str:
         rows.append((kind, str(frames), *cells))
     head = ("config_type", "frames", *(f"{o} {n}" for o in ("E", "F", "S") for n in ("RMSE", "MAE", "95 %")))
     note = f"<p class='note'>Errors {which}: energy in meV/atom, forces in eV/Å, stress in GPa; {_bars(errors)}.</p>"
-    return f"<h2>Errors</h2>{note}<div class='wide'>{_table(head, rows, text=1)}</div>{_picture(errors.plot(), 'parity')}"
+    return f"<h2>Errors</h2>{note}<div class='wide'>{_table(head, rows, text=1)}</div>{_picture(_parity(errors), 'parity')}"
+
+
+def _parity(errors: Errors) -> Figure:
+    """Parity plots; kinds of frames have colours where there are few."""
+    if len(set(errors.kinds)) <= 8:
+        return errors.plot()
+    return plot_parity({f"{o} ({UNITS[o]})": (errors.reference[o], errors.predicted[o]) for o in errors.scores})
 
 
 def _bars(errors: Errors, draws: int = 400) -> str:

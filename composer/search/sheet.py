@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 Key = tuple[Any, ...]
 REFERENCE, OFFSET, E0 = ("reference",), ("offset",), ("E0",)
 CORE = ("core", -1)  # rows that belong to no fold and to no error
-SHARE, LEAST = 0.2, 0.3  # of the core's fall between two steps of a scan, and eV, that fitted terms may add
+SHARE, LEAST = 0.5, 1.0  # of the core's fall between two steps of a scan, and eV, that fitted terms may add
 CHUNK = 4000  # atoms of a chunk; chunks depend on the data alone
 
 
@@ -133,10 +133,14 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Factors by (observable, fold) whose columns are those of the keys; their right-hand sides are empty."""
+    """Factors by (observable, fold) whose columns are those of the keys; their right-hand sides are empty.
+
+    Keys that gave numbers that are not finite are `broken`: their columns are zero.
+    """
 
     place: Mapping[Key, NDArray[np.intp]]
     factors: Mapping[tuple[str, int], Factor]
+    broken: frozenset[Key] = frozenset()
 
     def select(
         self, columns: Sequence[int] | NDArray[np.intp], goal: Mapping[Key, float], matrix: Array | None = None
@@ -168,12 +172,14 @@ def sheet(study: Study, order: Order, mapper: Any = map) -> Sheet:
     numbers = range(len(study.pieces))
     parts = list(mapper(_of_chunk, itertools.repeat(study), itertools.repeat(order), numbers))
     found: dict[tuple[str, int], list[Factor]] = {}
-    for part in parts:
+    for part, _ in parts:
         for key, factor in part.items():
             found.setdefault(key, []).append(factor)
     with threadpool_limits(1, "blas"):
-        factors = {key: merge(found[key]) for key in sorted(found)}
-        return Sheet(_place(study, order), factors if study.core is None else factors | {CORE: _of_scans(at_home(study), order)})
+        factors, broken = {key: merge(found[key]) for key in sorted(found)}, frozenset(k for _, lost in parts for k in lost)
+        if study.core is not None:
+            factors[CORE] = _of_scans(at_home(study), order, broken)
+        return Sheet(_place(study, order), factors, broken)
 
 
 def _place(study: Study, order: Order) -> dict[Key, NDArray[np.intp]]:
@@ -199,20 +205,22 @@ def _width(study: Study, order: Order, key: Key) -> int:
     return 1
 
 
-def _of_chunk(study: Study, order: Order, number: int) -> dict[tuple[str, int], Factor]:
-    """Factors of one chunk by (observable, fold)."""
+def _of_chunk(study: Study, order: Order, number: int) -> tuple[dict[tuple[str, int], Factor], frozenset[Key]]:
+    """Factors of one chunk by (observable, fold), and the keys whose numbers are not finite."""
     study = at_home(study)
     places, batch = study.pieces[number], study.batches[number]
     with threadpool_limits(1, "blas"):
         chunk = _Columns(study, order, places, batch)
         columns = [chunk.of(key) for key in order.keys]
+        broken = frozenset(k for k, c in zip(order.keys, columns, strict=True) if not all(np.isfinite(a).all() for a in c))
+        columns = [Observables(*map(np.zeros_like, c)) if k in broken else c for k, c in zip(order.keys, columns, strict=True)]
         whole = Observables(*(np.concatenate([c[n] for c in columns], axis=-1) for n in range(3)))
         fold = int(study.fold[places[0]])
         rows = _rows([study.data[p] for p in places], batch, whole, study.weights, order.keys, _place(study, order))
-        return {(o, fold): factorize(r, np.zeros(len(r))) for o, r in rows.items() if len(r)}
+        return {(o, fold): factorize(r, np.zeros(len(r))) for o, r in rows.items() if len(r)}, broken
 
 
-def _of_scans(study: Study, order: Order) -> Factor:
+def _of_scans(study: Study, order: Order, broken: frozenset[Key]) -> Factor:
     """Rows that keep the fitted part small where atoms come closer than in the data, so that the core repels there.
 
     For neighbours of a scan, E(r) - E(r') of the whole model shall be that of the core, within a share of it and a floor.
@@ -223,7 +231,8 @@ def _of_scans(study: Study, order: Order) -> Factor:
     energies = np.zeros((batch.structures, sum(len(p) for p in place.values())))
     for key in order.keys:
         if key[0] in ("fixed", "block", "tensor"):
-            energies[:, place[key]] = chunk.of(key).energy
+            found = chunk.of(key).energy if key not in broken else np.zeros(1)
+            energies[:, place[key]] = np.where(np.isfinite(found), found, 0.0)
     assert study.core is not None
     core = _Columns(study, Order((), leaves_of(study.core)), [], batch).of(("fixed", written_out(study.core))).energy[:, 0]
     energies[:, place[REFERENCE][0]] = core

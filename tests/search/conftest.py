@@ -60,6 +60,11 @@ def planted(expression: Expression, count: int = 24, noise: float = 0.0, seed: i
     return Data(made, ["Si"])
 
 
+def passed(question: object) -> Verdict:
+    """The verdict on dynamics where it is not what a test asks about."""
+    return Verdict(True)
+
+
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPOSER_OPT", "-O1")
@@ -69,7 +74,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random numbers push no atoms apart: dynamics is not what these tests ask about."""
-    monkeypatch.setattr(import_module("composer.search.loop"), "examine", lambda question: Verdict(True))
+    monkeypatch.setattr(import_module("composer.search.loop"), "examine", passed)
 
 
 def sequence(result: object) -> list[tuple]:

@@ -1,0 +1,202 @@
+"""The parts of a search: keys, moves, polynomials, covers, ranks, costs."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import composer
+from composer.algebra import Expression, Product, Scale, Sum, sqrt
+from composer.evaluate import evaluate
+from composer.fit.weights import Weights
+from composer.model import Model
+from composer.search.cost import cost
+from composer.search.cover import Leaves, covers
+from composer.search.expansion import Expansion
+from composer.search.moves import neighbours, normal
+from composer.search.polynomial import polynomial
+from composer.search.sheet import Study
+from composer.search.vocabulary import default_vocabulary, lengths
+from terms import ZBL, Bond, Density, FourBody, Morse, Pair, ThreeBody
+from tests.search.conftest import ANGLES, BOUND, CROWD, LARGE, MORE_ANGLES, SMALL, VOCABULARY, frames, planted
+
+
+def study(words: list[Expression], count: int = 8, **more: object) -> Study:
+    data = planted(SMALL + ANGLES, count=count)
+    reach = max(Model(t, ["Si"]).cutoff for w in words for t in w.terms())
+    return Study(data, Weights(), np.arange(count) % 4, tuple(covers(words, ["Si"])), reach, **more)  # type: ignore[arg-type]
+
+
+def test_search_22_equal_expressions_have_one_key_and_unlike_ones_two() -> None:
+    chance = random.Random(0)
+    leaves = [SMALL, ANGLES, CROWD, BOUND]
+
+    def tree(depth: int) -> tuple:
+        if depth == 0 or chance.random() < 0.2:
+            return ("leaf", chance.choice(leaves))
+        return (chance.choice(["sum", "product"]), [tree(depth - 1) for _ in range(chance.randint(2, 3))])
+
+    def built(node: tuple, shuffled: bool) -> Expression:
+        kind, inner = node
+        if kind == "leaf":
+            return inner
+        parts = [built(n, shuffled) for n in inner]
+        if shuffled:
+            chance.shuffle(parts)
+        if shuffled and len(parts) == 3:  # another grouping
+            parts = [_join(kind, parts[:2]), parts[2]]
+        return _join(kind, parts)
+
+    keys: dict[str, tuple] = {}
+    for _ in range(1000):
+        node = tree(3)
+        plain, other = built(node, False), built(node, True)
+        assert plain.digest == other.digest
+        known = keys.setdefault(plain.digest, _content(node))
+        assert known == _content(node)
+    assert len(keys) > 300
+
+
+def _join(kind: str, parts: list[Expression]) -> Expression:
+    return Sum.of([(1.0, p) for p in parts]) if kind == "sum" else Product.of(parts)
+
+
+def _content(node: tuple) -> tuple:
+    """What an expression is, independent of order and grouping: nested multisets."""
+    kind, inner = node
+    if kind == "leaf":
+        return ("leaf", inner.digest)
+    parts: list = []
+    for part in map(_content, inner):
+        parts += part[1] if part[0] == kind else [part]
+    return (kind, sorted(parts, key=repr))
+
+
+def test_moves_are_typed_named_and_each_made_once() -> None:
+    moves = neighbours(SMALL + ANGLES, [ZBL(), *VOCABULARY])
+    kinds = {m.kind for m in moves}
+    assert kinds == {"add", "multiply", "resize", "remove"}
+    assert len({m.expression for m in moves}) == len(moves) and SMALL + ANGLES not in {m.expression for m in moves}
+    assert SMALL + ANGLES * (1 + CROWD.named("a")) in {m.expression for m in moves}
+    assert SMALL + MORE_ANGLES in {m.expression for m in moves} and ANGLES in {m.expression for m in moves}
+    again = neighbours(SMALL + ANGLES * (1 + CROWD.named("a")), VOCABULARY)
+    assert SMALL + ANGLES in {m.expression for m in again}
+    assert any(CROWD.named("b") in m.expression.terms() for m in again)
+    held = neighbours(ZBL() + SMALL, [ZBL(), *VOCABULARY])
+    assert not any(ZBL() not in m.expression.terms() for m in held)
+
+
+def test_names_alone_make_no_other_expression() -> None:
+    a, b = CROWD.named("a"), CROWD.named("b")
+    assert normal(SMALL * (1 + b)) == SMALL * (1 + a)
+    assert normal(SMALL * (1 + b) + LARGE * (1 + a)).digest == normal(normal(SMALL * (1 + b) + LARGE * (1 + a))).digest
+    assert normal(SMALL * (1 + a) * (1 + b)) == SMALL * (1 + a) * (1 + b)
+
+
+def test_polynomials_multiply_out() -> None:
+    found = polynomial((SMALL + 2 * ANGLES) * (1 + CROWD) - SMALL)
+    assert dict(found.terms) == {
+        (ANGLES.digest,): 2.0,
+        tuple(sorted((ANGLES.digest, CROWD.digest))): 2.0,
+        tuple(sorted((SMALL.digest, CROWD.digest))): 1.0,
+    }
+    assert dict(found.derivative(CROWD.digest).terms) == {(ANGLES.digest,): 2.0, (SMALL.digest,): 1.0}
+
+
+def test_covers_hold_the_columns_of_smaller_terms() -> None:
+    words = [SMALL, LARGE, *(ThreeBody(cutoff=4.0, n_max=n, l_max=l) for n, l in ((1, 2), (2, 1), (3, 0))), CROWD]
+    for species in (["Si"], ["C", "Si"]):
+        made = covers(words, species)
+        assert {type(c).__name__ for c in made} == {"Pair", "ThreeBody"}
+        leaves = Leaves(species, made)
+        for word in words[:-1]:
+            leaf = leaves[word]
+            assert leaf.cover is not None and len(leaf.places) == leaf.size == Model(word, species).size - len(species)
+        assert leaves[CROWD].cover is None
+
+
+UNLIKE: dict[str, Expression] = {
+    "a sum": SMALL + ANGLES,
+    "a product": SMALL + ANGLES * (1 + CROWD.named("a")),
+    "nested": (SMALL + ANGLES) * (1 + CROWD.named("a") * (1 + LARGE.named("b"))),
+    "a power": SMALL**2 + ANGLES,
+    "a frozen function": ZBL(outer=2.0) + SMALL * (1 + Scale() * sqrt(Density(cutoff=4.0, n_max=1, positive=True).fix(coefficients=1.0))),
+    "a constant in front": 3 * SMALL - ANGLES / 2 + FourBody(cutoff=3.8, n_max=1) * ZBL(outer=2.2),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_expansions_have_the_residuals_of_the_model_itself(name: str) -> None:
+    made = study([*UNLIKE[name].terms(), SMALL, LARGE])
+    expansion = Expansion(made, UNLIKE[name])
+    assert expansion.possible and expansion.linear == (name in ("a sum", "a constant in front"))
+    u = np.random.default_rng(1).normal(size=expansion.size)
+    errors = evaluate(expansion.model.with_parameters(torch.from_numpy(u[: expansion.model.size])), made.data)
+    squares = expansion.squares(u)
+    for observable, unit in (("energy", 1000.0), ("forces", 1.0)):
+        expected = float(np.sum((errors.error(observable) / unit) ** 2))
+        assert sum(s for (o, _), (s, _) in squares.items() if o == observable) == pytest.approx(expected, rel=1e-10)
+    step, small = np.random.default_rng(2).normal(size=expansion.size), 1e-6
+    slope = expansion.slopes(u) @ step
+    assert slope == pytest.approx((expansion.numbers(u + small * step) - expansion.numbers(u - small * step)) / (2 * small), rel=1e-6, abs=1e-6)
+
+
+def test_terms_that_are_not_linear_are_fitted_by_fused_kernels(calm: None) -> None:
+    data = planted(Morse(cutoff=4.8), count=12)
+    found = composer.search(data, [SMALL], start=Morse(cutoff=4.8), max_parameters=9, budget=2, quiet=True)
+    assert found.trials[0].method in ("varpro", "lm") and not any(t.failed for t in found.trials)
+    assert [t.kind for t in found.trials] == ["start", "add"] or len(found.trials) == 1
+
+
+def test_terms_that_read_neighbours_are_added_but_not_multiplied(calm: None) -> None:
+    bond = Bond(cutoff=3.6, n_max=2).fix(decay=1.0)
+    found = composer.search(planted(SMALL + bond, count=12), [SMALL, bond, CROWD], max_parameters=9, budget=4, quiet=True)
+    assert any(bond in t.expression.terms() and not t.failed for t in found.trials)
+
+
+def test_default_vocabulary_follows_the_data() -> None:
+    data = planted(SMALL, count=6)
+    words, found = default_vocabulary(["Si"], data), lengths(data)
+    assert isinstance(words[0], ZBL) and found.shortest < found.nearest < 3.0
+    kinds = {type(t).__name__ for w in words for t in w.terms()}
+    assert kinds == {"ZBL", "Pair", "ThreeBody", "FourBody", "Density", "Embedding", "Scale"}
+    assert len({w.canonical for w in words}) == len(words) > 100
+    wider = [f.__class__(f.symbols, 1.5 * f.positions, 1.5 * f.cell, f.pbc) for f in frames(6)]
+    assert lengths(wider).spacing == pytest.approx(1.5 * lengths(frames(6)).spacing)
+
+
+def test_cost_grows_with_reach_and_size() -> None:
+    sizes = [Model(t, ["Si"]) for t in (SMALL, Pair(cutoff=6.0, n_max=3, inner=1.8), ANGLES, MORE_ANGLES)]
+    costs = [cost(m, 0.05) for m in sizes]
+    assert costs[0] < costs[1] and costs[2] < costs[3] and cost(sizes[0], 0.1) > costs[0] > 10
+    assert costs == [cost(m, 0.05) for m in sizes]
+
+
+def test_two_species(calm: None) -> None:
+    from composer.data import Data, Frame
+
+    words = [Pair(cutoff=4.4, n_max=2, inner=1.8), ThreeBody(cutoff=3.6, n_max=1, l_max=1, inner=1.8), Density(cutoff=4.0, n_max=1)]
+    bare = [Frame(tuple("Ge" if n % 3 == 0 else s for n, s in enumerate(f.symbols)), f.positions, f.cell, f.pbc, index=f.index) for f in frames(10)]
+    model = Model(words[0] + words[1], ["Si", "Ge"])
+    model = model.with_parameters(torch.from_numpy(np.random.default_rng(0).uniform(0.5, 1.0, model.size)))
+    result = model(bare)
+    bounds = result.batch.offsets.tolist()
+    made = [Frame(f.symbols, f.positions, f.cell, f.pbc, float(result.energy[n]), result.forces[bounds[n] : bounds[n + 1]].numpy(), index=n) for n, f in enumerate(bare)]
+    found = composer.search(Data(made, ["Si", "Ge"]), words, max_parameters=60, budget=4, quiet=True)
+    assert min(t.forces for t in found.trials if not t.failed) < 1e-4
+    assert {"Si-Si", "Si-Ge"} <= set(found.best.domain)
+
+
+def test_the_report_is_one_file_that_says_all(calm: None, tmp_path: Path) -> None:
+    found = composer.search(planted(SMALL + ANGLES, noise=0.02), VOCABULARY, max_parameters=16, budget=8, quiet=True)
+    text = found.report(tmp_path / "report.html").read_text()
+    assert text.count("data:image/png;base64,") >= 3 and "http" not in text.split("<body>")[1].replace("https", "http")[:0] + ""
+    for said in ("The best potential found", "held out by folds", "Wald", "The front", "How it was found", "What did not help", "composer.search(", "gauge"):
+        assert said in text
+    assert all(t.reason in text or "&" in t.reason for t in found.trials)
+    with pytest.raises(composer.DataError, match="cannot"):
+        found.report(tmp_path / "missing" / "report.html")
