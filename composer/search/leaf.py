@@ -198,7 +198,8 @@ def build(leaves: Iterable[Leaf], kinds: Sequence[str], batch: Batch) -> dict[st
     waiting: list[tuple[Leaf, Kernel]] = []
     for leaf in leaves:
         try:
-            waiting += [(leaf, leaf.model.kernel(kind)) for kind in kinds if not leaf.plain]
+            wanted = [] if leaf.plain else ["tangent" if kind == "columns" and leaf.staged else kind for kind in kinds]
+            waiting += [(leaf, leaf.model.kernel(kind)) for kind in wanted]
         except ComposerError as error:
             failed[leaf.digest] = str(error)
     waiting = [(leaf, kernel) for leaf, kernel in waiting if not _ready(kernel, length)]
