@@ -142,7 +142,9 @@ def test_expansions_have_the_residuals_of_the_model_itself(name: str) -> None:
         assert sum(s for (o, _), (s, _) in squares.items() if o == observable) == pytest.approx(expected, rel=1e-10)
     step, small = np.random.default_rng(2).normal(size=expansion.size), 1e-6
     slope = expansion.slopes(u) @ step
-    assert slope == pytest.approx((expansion.numbers(u + small * step) - expansion.numbers(u - small * step)) / (2 * small), rel=1e-6, abs=1e-6)
+    assert slope == pytest.approx(
+        (expansion.numbers(u + small * step) - expansion.numbers(u - small * step)) / (2 * small), rel=1e-6, abs=1e-6
+    )
 
 
 def test_terms_that_are_not_linear_are_fitted_by_fused_kernels(calm: None) -> None:
@@ -180,12 +182,18 @@ def test_two_species(calm: None) -> None:
     from composer.data import Data, Frame
 
     words = [Pair(cutoff=4.4, n_max=2, inner=1.8), ThreeBody(cutoff=3.6, n_max=1, l_max=1, inner=1.8), Density(cutoff=4.0, n_max=1)]
-    bare = [Frame(tuple("Ge" if n % 3 == 0 else s for n, s in enumerate(f.symbols)), f.positions, f.cell, f.pbc, index=f.index) for f in frames(10)]
+    bare = [
+        Frame(tuple("Ge" if n % 3 == 0 else s for n, s in enumerate(f.symbols)), f.positions, f.cell, f.pbc, index=f.index)
+        for f in frames(10)
+    ]
     model = Model(words[0] + words[1], ["Si", "Ge"])
     model = model.with_parameters(torch.from_numpy(np.random.default_rng(0).uniform(0.5, 1.0, model.size)))
     result = model(bare)
     bounds = result.batch.offsets.tolist()
-    made = [Frame(f.symbols, f.positions, f.cell, f.pbc, float(result.energy[n]), result.forces[bounds[n] : bounds[n + 1]].numpy(), index=n) for n, f in enumerate(bare)]
+    made = [
+        Frame(f.symbols, f.positions, f.cell, f.pbc, float(result.energy[n]), result.forces[bounds[n] : bounds[n + 1]].numpy(), index=n)
+        for n, f in enumerate(bare)
+    ]
     found = composer.search(Data(made, ["Si", "Ge"]), words, max_parameters=60, budget=4, quiet=True)
     assert min(t.forces for t in found.trials if not t.failed) < 1e-4
     assert {"Si-Si", "Si-Ge"} <= set(found.best.domain)
@@ -195,7 +203,16 @@ def test_the_report_is_one_file_that_says_all(calm: None, tmp_path: Path) -> Non
     found = composer.search(planted(SMALL + ANGLES, noise=0.02), VOCABULARY, max_parameters=16, budget=8, quiet=True)
     text = found.report(tmp_path / "report.html").read_text()
     assert text.count("data:image/png;base64,") >= 3 and "src='http" not in text
-    for said in ("The best potential found", "held out by folds", "Wald", "The front", "How it was found", "What did not help", "composer.search(", "gauge"):
+    for said in (
+        "The best potential found",
+        "held out by folds",
+        "Wald",
+        "The front",
+        "How it was found",
+        "What did not help",
+        "composer.search(",
+        "gauge",
+    ):
         assert said in text
     assert all(t.reason in text or "&" in t.reason for t in found.trials)
     with pytest.raises(composer.DataError, match="cannot"):
