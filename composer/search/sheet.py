@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 Key = tuple[Any, ...]
 REFERENCE, OFFSET, E0 = ("reference",), ("offset",), ("E0",)
 CORE = ("core", -1)  # rows that belong to no fold and to no error
-SHARE, LEAST = 0.5, 1.0  # of the core's fall between two steps of a scan, and eV, that fitted terms may add
+SHARE, LEAST = 0.15, 1.0  # of the core's fall between two steps of a scan, and eV, that fitted terms may add
 CHUNK = 4000  # atoms of a chunk; chunks depend on the data alone
 
 

@@ -200,7 +200,7 @@ def test_two_species(calm: None) -> None:
 
 
 def test_the_report_is_one_file_that_says_all(calm: None, tmp_path: Path) -> None:
-    found = composer.search(planted(SMALL + ANGLES, noise=0.02), VOCABULARY, max_parameters=16, budget=8, quiet=True)
+    found = composer.search(planted(SMALL + ANGLES, count=15, noise=0.02), VOCABULARY, max_parameters=12, budget=5, quiet=True)
     text = found.report(tmp_path / "report.html").read_text()
     assert text.count("data:image/png;base64,") >= 3 and "src='http" not in text
     for said in (

@@ -66,7 +66,7 @@ def test_search_24_a_run_that_is_killed_goes_on_as_if_it_had_not_been(uninterrup
     first, second = journal(whole), journal(tmp_path)
     assert first == second
     fitted = [e["key"] for e in second if e["event"] == "fitted"]
-    assert len(fitted) == len(set(fitted)) == 7
+    assert len(fitted) == len(set(fitted)) == 6
 
 
 def test_search_25_workers_change_nothing_and_need_no_guard(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
@@ -82,8 +82,8 @@ def test_dask_works(uninterrupted: tuple[Path, str], tmp_path: Path, calm: None)
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, env=environment) as cluster,
         distributed.Client(cluster) as client,
     ):
-        data = planted(SMALL + ANGLES, noise=0.02)
-        found = composer.search(data, VOCABULARY, max_parameters=14, budget=7, storage=tmp_path, executor=client.get_executor(), quiet=True)
+        data = planted(SMALL + ANGLES, count=15, noise=0.02)
+        found = composer.search(data, VOCABULARY, max_parameters=14, budget=6, storage=tmp_path, executor=client.get_executor(), quiet=True)
     best = min((t for t in found.trials if not t.failed), key=lambda t: (t.criterion, t.key))
     assert f"{len(found.trials)} {best.key}\n" == uninterrupted[1]
     assert journal(tmp_path) == journal(uninterrupted[0])
@@ -91,7 +91,7 @@ def test_dask_works(uninterrupted: tuple[Path, str], tmp_path: Path, calm: None)
 
 def test_search_26_what_fails_is_told_and_the_run_goes_on(calm: None) -> None:
     words = [SMALL, LARGE, ANGLES, NotANumber(cutoff=4.0), Unbuildable(cutoff=4.0)]
-    found = composer.search(planted(SMALL + ANGLES, noise=0.02), words, max_parameters=14, budget=5, quiet=True)
+    found = composer.search(planted(SMALL + ANGLES, count=15, noise=0.02), words, max_parameters=14, budget=5, quiet=True)
     assert {"Pair", "ThreeBody"} == {type(t).__name__ for t in found.best.expression.terms()}
     reasons = [t.reason for t in found.trials if t.failed]
     assert not any("Unbuildable" in str(t.expression) for t in found.trials) and all(
@@ -124,7 +124,7 @@ def terms_of(name: str) -> int:
 
 
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(calm: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    data = planted(SMALL + ANGLES, noise=0.02)
+    data = planted(SMALL + ANGLES, count=15, noise=0.02)
 
     def run(storage: Path | None) -> composer.search.Search:  # type: ignore[name-defined]
         return composer.search(data, VOCABULARY, max_parameters=14, budget=6, storage=storage, quiet=True)
