@@ -111,7 +111,7 @@ def plot_parity(
         )
         top.set_ylabel(f"model {label}")
         bottom.set_xlabel(f"reference {label}")
-        bottom.set_ylabel(f"error ({unit})" if unit else "error")
+        bottom.set_ylabel("error")
         top.set_title(name, fontsize=10)
         for axes in (top, bottom):
             _style(axes)

@@ -143,6 +143,8 @@ class Model:
         ]
         for entry in self.entries:
             count = self.layout.slots[entry.key].size
+            if not count:  # for several species only
+                continue
             lines.append(f"  {entry.name:32s} {count:5d}  {entry.unit:10s} {'fitted' if entry.free else 'fixed'}, per {entry.per}")
         uses = [type(t).__name__ for t in self.expression.terms() if sum(t == w for w in self.expression.walk()) > 1]
         return "\n".join(lines + ([f"  tied (one set of parameters): {', '.join(uses)}"] if uses else []))
