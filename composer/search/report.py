@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from analysis import (
     fisher_spectrum,
     plot_pareto,
-    plot_parity,
     plot_spectrum,
     plot_term_correlation,
     solve,
@@ -26,7 +25,7 @@ from analysis import (
 )
 from composer.data import Data
 from composer.errors import ComposerError, DataError
-from composer.evaluate import UNITS, Errors, brief, evaluate, merge
+from composer.evaluate import Errors, brief, evaluate, merge
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.properties import Properties, properties
@@ -121,14 +120,7 @@ def _errors(winner: Trial, found: tuple[str, Errors]) -> str:
         rows.append((kind, str(frames), *cells))
     head = ("config_type", "frames", *(f"{o} {n}" for o in ("E", "F", "S") for n in ("RMSE", "MAE", "95 %")))
     note = f"<p class='note'>Errors {which}: energy in meV/atom, forces in eV/Å, stress in GPa; {_bars(errors)}.</p>"
-    return f"<h2>Errors</h2>{note}<div class='wide'>{_table(head, rows, text=1)}</div>{_picture(_parity(errors), 'parity')}"
-
-
-def _parity(errors: Errors) -> Figure:
-    """Parity plots; kinds of frames have colours where there are few."""
-    if len(set(errors.kinds)) <= 8:
-        return errors.plot()
-    return plot_parity({f"{o} ({UNITS[o]})": (errors.reference[o], errors.predicted[o]) for o in errors.scores})
+    return f"<h2>Errors</h2>{note}<div class='wide'>{_table(head, rows, text=1)}</div>{_picture(errors.plot(), 'parity')}"
 
 
 def _bars(errors: Errors, draws: int = 400) -> str:
