@@ -29,8 +29,8 @@ def force_scale(frames: Sequence[Frame]) -> tuple[float, int] | None:
         if frame.energy is not None and frame.forces is not None:
             kinds.setdefault((frame.config_type, frame.symbols, tuple(frame.pbc)), []).append(frame)
     rows = np.array([row for same in kinds.values() for row in _pairs(same)]).reshape(-1, 3)
-    rows = rows[np.abs(rows[:, 1]) > 1e-3]  # eV; by symmetry forces often do nothing
-    if len(rows) < FEWEST or not np.abs(rows[:, 0]).max() > 0:
+    rows = rows[np.abs(rows[:, 1]) > 1e-2 * np.abs(rows[:, 1]).max(initial=1e-6)]  # by symmetry forces often do nothing
+    if len(rows) < FEWEST or np.abs(rows[:, 0]).max() < 1e-6:  # eV
         return None
     slopes, *_ = np.linalg.lstsq(rows[:, 1:], rows[:, 0], rcond=None)
     left = rows[:, 0] - rows[:, 1:] @ slopes
