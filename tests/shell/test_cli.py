@@ -81,7 +81,7 @@ def test_search_and_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 
     def search(train: Any, **options: Any) -> Any:
         seen.update(options, frames=len(train))
-        return SimpleNamespace(best=silicon, report=lambda path, crystals: Path(path).write_text("<html>"))
+        return SimpleNamespace(best=silicon, report=lambda path: Path(path).write_text("<html>"))
 
     monkeypatch.setattr(composer, "search", search)
     out, report = tmp_path / "b.composer", tmp_path / "r.html"
