@@ -167,7 +167,8 @@ def _worth(search: Search, winner: Trial) -> str:
 
 
 def _label(digest: str, leaf: Any, labels: dict[str, str]) -> str:
-    return labels.get(digest) or str(leaf)
+    name = getattr(leaf, "name", None)
+    return (labels.get(digest) or str(leaf)) + (f" ({type(leaf).__name__})" if name else "")
 
 
 def _crystals(model: Model, data: Data, found: Properties | None) -> str:

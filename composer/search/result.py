@@ -48,7 +48,7 @@ class Search:
         reasons = sorted({t.reason for t in self.trials if t.failed or t.stable is False})
         raise DataError(
             "The best model of a search was asked for",
-            f"None of {len(self.trials)} trials may win" + (f": {'; '.join(reasons[:3])}" if reasons else ""),
+            f"None of {len(self.trials)} trials may win: {'; '.join(reasons[:3]) or 'none holds a fitted number beside E0'}",
             "Search longer, or with other words",
         )
 
