@@ -227,11 +227,12 @@ class Model:
         out = self.kernel("half" if batch.half else "forces")(batch, self.flat, positions)
         assert out.forces is not None
         site = out.site["e"][: batch.atoms]
+        strained = virial(batch, positions, out.forces)
         return Result(
             batch,
             _by_structure(batch, site),
             fold(batch, out.forces),
-            virial(batch, positions, out.forces),
+            strained if out.cells is None else strained + batch.cells.transpose(1, 2) @ out.cells,
             lambda: self._energies(batch, site),
         )
 
@@ -277,7 +278,8 @@ class Model:
             out = self.kernel("tangent")(batch, self.flat, x, tangents=unit, moves=still)
             assert out.forces is not None
             forces.append(fold(batch, out.forces))
-            strained.append(virial(batch, x, out.forces))
+            by_cells = 0.0 if out.cells is None else batch.cells.transpose(1, 2) @ out.cells
+            strained.append(virial(batch, x, out.forces) + by_cells)
         return torch.stack(forces), torch.stack(strained)
 
     # ---- kernels
@@ -401,11 +403,10 @@ def _check(expression: Expression, species: tuple[str, ...]) -> None:
 
 
 def _entries(expression: Expression, env: Environment) -> list[Entry]:
-    count = len(env.symbols)
-    entries = [Entry(E0, E0, "species", (), "eV", torch.zeros(count, dtype=torch.float64), True)]
+    entries = [Entry(E0, E0, "species", (), "eV", torch.zeros(len(env.symbols), dtype=torch.float64), True)]
     labels = expression.labels()
     for term in expression.terms():
-        entries += [_entry(term, name, labels[term.digest], count) for name in term.params()]
+        entries += [_entry(term, name, labels[term.digest], env.symbols) for name in term.params()]
     return entries
 
 
@@ -417,16 +418,17 @@ def _known(env: Environment) -> list[Entry]:
     ]
 
 
-def _entry(term: Term, name: str, label: str, species: int) -> Entry:
+def _entry(term: Term, name: str, label: str, symbols: tuple[str, ...]) -> Entry:
     from composer.quantities import rows
 
     param = term.params()[name]
     shape = tuple(int(getattr(term, s)) for s in param.shape)
     fixed = dict(term.fixed)
     value = fixed.get(name)
-    start = np.full((rows(param.per, species), *shape), param.default if value is None else value, dtype=float)
+    start = np.full((rows(param.per, len(symbols)), *shape), param.default if value is None else value, dtype=float)
     if param.start and value is None:
-        start[:] = np.asarray(getattr(term, param.start)(), dtype=float)
+        given = getattr(term, param.start)
+        start[:] = np.asarray(given(symbols) if shape == () else given(), dtype=float)
     return Entry(
         f"{term.digest}.{name}",
         f"{label}.{name}",

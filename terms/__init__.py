@@ -10,6 +10,7 @@ if getattr(composer, "__composer_api__", None) != 1:
 
 from terms.bond import Bond
 from terms.density import Density
+from terms.electrostatics import Charges, Coulomb, Dispersion
 from terms.embedding import Embedding
 from terms.four_body import FourBody
 from terms.pair import BornMayer, Buckingham, LennardJones, Morse, Pair
@@ -26,7 +27,10 @@ __all__ = [
     "Bond",
     "BornMayer",
     "Buckingham",
+    "Charges",
+    "Coulomb",
     "Density",
+    "Dispersion",
     "Embedding",
     "FourBody",
     "LennardJones",

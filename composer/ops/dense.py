@@ -116,3 +116,53 @@ def lattice(rows: Tensor, radius: float) -> Tensor:
     m = torch.cartesian_prod(*axes)
     length = (m @ rows).norm(dim=1)
     return m[(length < radius) & (m != 0).any(1)]
+
+
+def slab(x: Tensor, q: Tensor, cell: Tensor, open_: int, sigma: float, reach: float = TAIL) -> Tensor:
+    """The smooth part of phi [N] for p = 1 in a structure periodic in two directions, by the sum of Parry.
+
+    phi_i = sum_j q_j {(pi/A) sum_k cos(k rho_ij)/k [exp(k z) erfc(k/2 alpha + alpha z) + exp(-k z) erfc(k/2 alpha - alpha z)]
+    - (2 sqrt(pi)/A) [exp(-alpha^2 z^2)/alpha + sqrt(pi) z erf(alpha z)]} - 2 alpha/sqrt(pi) q_i. Source: D. E. Parry, Surf. Sci. 49, 433 (1975).
+    """
+    alpha = 1 / (math.sqrt(2) * sigma)
+    a, b = cell[(open_ + 1) % 3], cell[(open_ + 2) % 3]
+    normal = torch.linalg.cross(a, b)
+    area = normal.norm()
+    n = normal / area
+    rows = torch.stack([torch.linalg.cross(b, n), torch.linalg.cross(n, a)]) * 2 * math.pi / area  # reciprocal vectors
+    most = [int(reach / sigma / float(torch.det(torch.stack([r, s, n])).abs().detach() / s.norm().detach())) for r, s in (rows, rows.flip(0))]
+    m = torch.cartesian_prod(*(torch.arange(-c, c + 1, dtype=F64) for c in most))
+    m = m[(m != 0).any(1)]
+    m = m[(m @ rows.detach()).norm(dim=1) < reach / sigma]
+    k = m @ rows  # [K, 3]
+    d = x[:, None] - x[None, :]  # [N, N, 3]
+    z = (d @ n)[..., None]
+    length = k.norm(dim=1)
+    up, down = length / (2 * alpha) + alpha * z, length / (2 * alpha) - alpha * z
+    term = torch.exp(length * z) * torch.special.erfc(up) + torch.exp(-length * z) * torch.special.erfc(down)
+    waves = (torch.cos(d @ k.T) / length * term).sum(-1) * math.pi / area
+    z = z[..., 0]
+    level = -2 * math.sqrt(math.pi) / area * (torch.exp(-((alpha * z) ** 2)) / alpha + math.sqrt(math.pi) * z * torch.special.erf(alpha * z))
+    return (waves + level) @ q - 2 * alpha / math.sqrt(math.pi) * q
+
+
+def operate(operator: tuple, u: Tensor, x: Tensor, cells: Tensor, pbc: Tensor, offsets: Tensor) -> Tensor:
+    """The oracle of the global operations of `composer.ops.operators`, structure by structure."""
+    parts = []
+    for s, (start, stop) in enumerate(itertools.pairwise(offsets.tolist())):
+        parts.append(_operate(operator, u[start:stop], x[start:stop], cells[s], pbc[s].tolist()))
+    return torch.cat(parts)
+
+
+def _operate(operator: tuple, u: Tensor, x: Tensor, cell: Tensor, pbc: list[bool]) -> Tensor:
+    if operator[0] == "mean":
+        return u.mean().expand(len(u))
+    _, p, sigma, _ = operator
+    if all(pbc):
+        return smooth(x, u, cell, p, sigma)
+    if any(pbc):
+        return slab(x, u, cell, pbc.index(False), sigma)
+    d = x[None, :] - x[:, None]
+    other = ~torch.eye(len(u), dtype=torch.bool)
+    r = torch.where(other, (d**2).sum(-1), 1.0).sqrt()
+    return torch.where(other, smooth_pair(r, p, sigma), 0.0) @ u

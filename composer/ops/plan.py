@@ -1,8 +1,4 @@
-"""How a long-range sum is done: widths, cutoffs, orders and meshes from the accuracy asked for. No clock, no state: same input, same plan.
-
-Errors are r.m.s. forces relative to MELT q^2 rho^(2/3), about the force in a molten salt of mean square charge q^2 and number density
-rho. Source of the bounds: J. Kolafa and J. W. Perram, Mol. Simul. 9, 351 (1992); M. Deserno and C. Holm, J. Chem. Phys. 109, 7694 (1998).
-"""
+"""How a long-range sum is done: widths, cutoffs, orders and meshes from the accuracy asked for. No clock, no state: same input, same plan."""
 
 from __future__ import annotations
 
@@ -13,14 +9,12 @@ import torch
 from torch import Tensor
 
 from composer.errors import BackendError
+from composer.ops.bounds import MELT, SHARE, spacing, wave_cutoff, width
 
-MELT = 0.3
 ORDERS = (4, 5, 6, 7, 8)
 PAIR_COST, WAVE_COST = 10.0, 2.0  # ns of one core for a pair, and for an atom and a vector: measured once, for choices only
+CUTOFFS = tuple(2 ** (n / 4) for n in range(4, 17))  # 2 .. 16 Å
 MOST_BYTES = 16e9  # a larger mesh is refused
-SHARE = math.sqrt(0.5)  # of the error for either part
-# Error of a mesh of spacing h, fitted to measurements on cubic and triclinic salts: sqrt(alpha rho^(-1/3)) a (alpha h)^P exp(b (alpha h)^2).
-MESH_ERROR = {4: (0.16, 0.0), 5: (0.08, 1.0), 6: (0.044, 1.8), 7: (0.023, 3.6), 8: (0.015, 5.5)}
 
 
 @dataclass(frozen=True)
@@ -77,15 +71,6 @@ def waves(cell: Tensor, atoms: int, volume: float, rho: float, sigma: float, err
     return Plan("ewald", cutoff, cost=vectors * (WAVE_COST * atoms + 30.0))
 
 
-def wave_cutoff(sigma: float, rho: float, error: float) -> float:
-    """k (1/Å) beyond which 1/r^p is given up: error = (2/MELT) sqrt(8/pi) sqrt(alpha rho^(-1/3)/x) exp(-x^2), k = 2 alpha x."""
-    alpha = 1 / (math.sqrt(2) * sigma)
-    x = 1.0
-    for _ in range(20):
-        x = math.sqrt(max(math.log(2 / MELT * math.sqrt(8 / math.pi * alpha * rho ** (-1 / 3) / x) / error), 0.25))
-    return 2 * alpha * x
-
-
 def points(
     cell: Tensor, atoms: int, rho: float, sigma: float, error: float, order: int, mesh: tuple[int, int, int] | None = None
 ) -> Plan:
@@ -97,15 +82,6 @@ def points(
     total = math.prod(mesh)
     cost = atoms * (2.0 * order**3 + 60.0) + total * (0.6 * math.log2(total) + 2.0) + 2e5
     return Plan("mesh", 0.0, order, mesh, cost)
-
-
-def spacing(sigma: float, rho: float, error: float, order: int) -> float:
-    """Distance of mesh points (Å)."""
-    alpha = 1 / (math.sqrt(2) * sigma)
-    (a, b), y = MESH_ERROR[order], 0.3
-    for _ in range(30):
-        y = min((error / (a * math.sqrt(alpha * rho ** (-1 / 3))) * math.exp(-b * y * y)) ** (1 / order), 1.0)
-    return y / alpha
 
 
 def smooth_even(least: float) -> int:
@@ -121,15 +97,6 @@ def _is_smooth(n: int) -> bool:
         while n % prime == 0:
             n //= prime
     return n == 1
-
-
-def width(cutoff: float, rho: float, error: float) -> float:
-    """sigma (Å) for a cutoff (Å) in real space: error = (2/MELT) / sqrt(rc rho^(1/3)) exp(-rc^2/(2 sigma^2))."""
-    ratio = math.log(2 / MELT / math.sqrt(cutoff * rho ** (1 / 3)) / error)
-    return cutoff / math.sqrt(2 * max(ratio, 0.5))
-
-
-CUTOFFS = tuple(2 ** (n / 4) for n in range(4, 17))  # 2 .. 16 Å
 
 
 def best(

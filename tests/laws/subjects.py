@@ -12,6 +12,7 @@ from composer.algebra import Expression
 from composer.codegen import reference
 from composer.model import Model
 from composer.neighbors import Batch, update
+from composer.ops import dense
 from composer.runtime.build import libraries
 from composer.runtime.kernel import Kernel, unit
 from tests.laws.structures import mixed, of
@@ -63,7 +64,7 @@ class Subject:
 
     @cached_property
     def expected(self) -> reference.Evaluation:
-        return reference.evaluate(self.model.node, self.batch, len(self.model.species), self.tables)
+        return reference.evaluate(self.model.node, self.batch, len(self.model.species), self.tables, operate=dense.operate)
 
     def energy(self, positions: Tensor | None = None, cells: Tensor | None = None, model: Model | None = None) -> Tensor:
         """Energies [S] at other positions and in other cells, list kept."""
