@@ -174,9 +174,7 @@ def _(x: Tensor, h: Tensor, p: Tensor, kernels: int) -> tuple[Tensor, Tensor, Te
 
 
 @_gradient.register_fake
-def _(
-    x: Tensor, h: Tensor, p: Tensor, seed: Tensor, w: Tensor, v: Tensor, kernels: int, by_x: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, h: Tensor, p: Tensor, seed: Tensor, w: Tensor, v: Tensor, kernels: int, by_x: bool) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(h), torch.empty_like(p)
 
 

@@ -126,7 +126,11 @@ class Sum:
     def potential(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Tensor:
         """phi as of `composer.longrange.potential`, at other positions, charges and cells."""
         x, h, q = self._given(positions, charges, cell)
-        phi = _Potential.apply(x, h, q, self.number) if q.dim() == 1 else torch.stack([_Potential.apply(x, h, c, self.number) for c in q.T], 1)
+        phi = (
+            _Potential.apply(x, h, q, self.number)
+            if q.dim() == 1
+            else torch.stack([_Potential.apply(x, h, c, self.number) for c in q.T], 1)
+        )
         return phi.to(charges.dtype)
 
     def evaluate(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Evaluated:
@@ -243,10 +247,10 @@ def _check(sites: Sites, p: float, method: str, accuracy: float, net: str, given
                 f"The periodic vectors of structure {s} span no volume: {sites.h[s].tolist()}",
                 "Give it a cell, or leave the cell out",
             )
-        if len(axes) == 2 and p != 1:
+        if len(axes) == 2 and p != 1 and not p > 3:
             raise DataError(
                 f"The sum of 1/r^{p:g} over a slab was asked for",
-                "Slabs (two periodic directions) are known for p = 1 alone",
+                "Slabs (two periodic directions) are known for p = 1 and p > 3",
                 "Give the cell a third periodic direction with enough vacuum",
             )
 
@@ -277,7 +281,7 @@ def _words(form: Form, sites: Sites, s: int) -> str:
         return "all pairs, no cutoff"
     if not isinstance(form, Together):
         return ""
-    words = [_words(part, sites, s) for w, part in form.parts if w > 0]
+    words = [_words(part, sites, s) for w, part in form.parts if w > 0]  # nested sums
     for part in form.parts:
         if isinstance(part[1], Short) and part[0] > 0:
             words.append(f"pairs to {part[1].cutoff:.3g} Å, sigma {part[1].sigma:.3g} Å")

@@ -9,8 +9,10 @@ if getattr(composer, "__composer_api__", None) != 1:
     )
 
 from terms.bond import Bond
+from terms.charges import Charges
 from terms.density import Density
-from terms.electrostatics import Charges, Coulomb, Dispersion
+from terms.dispersion import Dispersion
+from terms.electrostatics import Coulomb
 from terms.embedding import Embedding
 from terms.four_body import FourBody
 from terms.pair import BornMayer, Buckingham, LennardJones, Morse, Pair

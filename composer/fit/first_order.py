@@ -32,8 +32,7 @@ def loss_and_gradient(problem: Problem, u: Array, chunks: list[int] | None = Non
     return total, np.concatenate([by_theta[problem.active] * slope, np.full(int(problem.offset), by_offset)])
 
 
-def _cotangents(problem: Problem, places: list[int], batch: Batch, result: object, u: Array
-) -> tuple[float, Tensor, Tensor, Tensor, float]:
+def _cotangents(problem: Problem, places: list[int], batch: Batch, result: object, u: Array) -> tuple[float, Tensor, Tensor, Tensor, float]:
     """chi2 of a batch, its derivative by site energies [N], minus those by forces on all sites [sites, 3] and on cells [S, 3, 3], and by the
     stress offset."""
     energy, forces, virial = (getattr(result, n).numpy() for n in ("energy", "forces", "virial"))

@@ -86,7 +86,9 @@ class _Sweep:
                 if self.is_active(node.args[0]):
                     self.elements.setdefault(key, {}).setdefault((node.data[0], node.data[1]), []).append(adjoint)
             case "near" | "global" | "global_t":
-                raise AlgebraError("Fields read at a neighbour and global operations must be wanted nodes of the sweep. Found one that is not. Ask for it.")
+                raise AlgebraError(
+                    "Fields read at a neighbour and global operations must be wanted nodes of the sweep. Found one that is not. Ask for it."
+                )
             case _:
                 for arg, partial in zip(node.args, partials(node), strict=True):
                     if self.is_active(arg) and partial is not ZERO:

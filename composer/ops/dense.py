@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -130,7 +131,9 @@ def slab(x: Tensor, q: Tensor, cell: Tensor, open_: int, sigma: float, reach: fl
     area = normal.norm()
     n = normal / area
     rows = torch.stack([torch.linalg.cross(b, n), torch.linalg.cross(n, a)]) * 2 * math.pi / area  # reciprocal vectors
-    most = [int(reach / sigma / float(torch.det(torch.stack([r, s, n])).abs().detach() / s.norm().detach())) for r, s in (rows, rows.flip(0))]
+    most = [
+        int(reach / sigma / float(torch.det(torch.stack([r, s, n])).abs().detach() / s.norm().detach())) for r, s in (rows, rows.flip(0))
+    ]
     m = torch.cartesian_prod(*(torch.arange(-c, c + 1, dtype=F64) for c in most))
     m = m[(m != 0).any(1)]
     m = m[(m @ rows.detach()).norm(dim=1) < reach / sigma]
@@ -142,8 +145,30 @@ def slab(x: Tensor, q: Tensor, cell: Tensor, open_: int, sigma: float, reach: fl
     term = torch.exp(length * z) * torch.special.erfc(up) + torch.exp(-length * z) * torch.special.erfc(down)
     waves = (torch.cos(d @ k.T) / length * term).sum(-1) * math.pi / area
     z = z[..., 0]
-    level = -2 * math.sqrt(math.pi) / area * (torch.exp(-((alpha * z) ** 2)) / alpha + math.sqrt(math.pi) * z * torch.special.erf(alpha * z))
+    level = (
+        -2 * math.sqrt(math.pi) / area * (torch.exp(-((alpha * z) ** 2)) / alpha + math.sqrt(math.pi) * z * torch.special.erf(alpha * z))
+    )
     return (waves + level) @ q - 2 * alpha / math.sqrt(math.pi) * q
+
+
+def slab_waves(x: Tensor, q: Tensor, cell: Tensor, open_: int, p: float, sigma: float, reach: float = TAIL) -> Tensor:
+    """The smooth part of phi [N] for p > 3 in a structure periodic in two directions: the integral over the third component of k, by Gauss."""
+    a, b = cell[(open_ + 1) % 3], cell[(open_ + 2) % 3]
+    normal = torch.linalg.cross(a, b)
+    area = normal.norm()
+    n = normal / area
+    rows = torch.stack([torch.linalg.cross(b, n), torch.linalg.cross(n, a)]) * 2 * math.pi / area
+    most = [int(reach / sigma * float(v.norm().detach()) / (2 * math.pi)) + 1 for v in (a, b)]
+    flat = torch.cartesian_prod(*(torch.arange(-c, c + 1, dtype=F64) for c in most)) @ rows  # [K, 3]
+    flat = flat[flat.detach().norm(dim=1) < reach / sigma]
+    nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(300))
+    top = reach / sigma
+    z = top * (nodes + 1) / 2  # [Z], half of the line
+    weight = spectrum((flat**2).sum(-1)[:, None] + z**2, p, sigma) * weights * top / (2 * math.pi) / area  # [K, Z]
+    along, across = x @ flat.T, (x @ n)[:, None] * z  # [N, K], [N, Z]
+    d, h = along[:, None] - along[None], across[:, None] - across[None]
+    kernel = torch.einsum("ijk,kz,ijz->ij", torch.cos(d), weight, torch.cos(h))
+    return kernel @ q - own(p, sigma) * q
 
 
 def operate(operator: tuple, u: Tensor, x: Tensor, cells: Tensor, pbc: Tensor, offsets: Tensor) -> Tensor:
@@ -161,8 +186,8 @@ def _operate(operator: tuple, u: Tensor, x: Tensor, cell: Tensor, pbc: list[bool
     if all(pbc):
         return smooth(x, u, cell, p, sigma)
     if any(pbc):
-        return slab(x, u, cell, pbc.index(False), sigma)
+        return slab(x, u, cell, pbc.index(False), sigma) if p == 1 else slab_waves(x, u, cell, pbc.index(False), p, sigma)
     d = x[None, :] - x[:, None]
     other = ~torch.eye(len(u), dtype=torch.bool)
-    r = torch.where(other, (d**2).sum(-1), 1.0).sqrt()
+    r = torch.where(other, (d**2).sum(-1).clamp(min=1e-24), 1.0).sqrt()
     return torch.where(other, smooth_pair(r, p, sigma), 0.0) @ u

@@ -362,11 +362,17 @@ template <class T> struct Plane {  // the periodic plane of a slab: unit normal 
   }
 };
 
+// The line of k normal to a slab: sum over nodes of weight cos(k (z_i - z_j)); no nodes stand for the closed form of p = 1.
+struct Line {
+  const double *k, *weight;
+  int64_t count;
+};
+
 // What is left of the sum over three directions in a cell that is `length` high, and the slopes of that cell carried to the given one:
-// phi_i += sum_j A_ij u_j, A_ij = -(2 pi/(area length)) ((z_i - z_j)^2 + length^2/6).
+// phi_i += sum_j A_ij u_j, for p = 1 A_ij = -(2 pi/(area length)) ((z_i - z_j)^2 + length^2/6).
 template <class T>
-void slab_one(int64_t start, int64_t end, int64_t structure, int open, double length, const Array<T>& x, const Array<T>& h, const Array<T>& u,
-              const Array<T>& phi, const Array<T>& gx, const Array<T>& gh, bool slopes) {
+void slab_one(int64_t start, int64_t end, int64_t structure, int open, double length, const Line& line, const Array<T>& x, const Array<T>& h,
+              const Array<T>& u, const Array<T>& phi, const Array<T>& gx, const Array<T>& gh, bool slopes) {
   const Plane<T> plane(h, structure, open);
   const int64_t n = end - start;
   std::vector<T> z(n);
@@ -383,13 +389,37 @@ void slab_one(int64_t start, int64_t end, int64_t structure, int open, double le
     mm += w * d * d;
   }
   const T scale = T(-2 * PI / length) / plane.area, sixth(length * length / 6);
-  const T form = scale * (T(2.0) * (q * mm - m * m) + sixth * q * q);
-  T gn[3] = {T(0.0), T(0.0), T(0.0)};
+  T form(0.0), gn[3] = {T(0.0), T(0.0), T(0.0)};
+  std::vector<T> f(n, T(0.0)), g(n, T(0.0));
+  if (!line.count) {
+    form = scale * (T(2.0) * (q * mm - m * m) + sixth * q * q);
+    for (int64_t i = 0; i < n; ++i) {
+      const T d = z[i] - middle;
+      f[i] = scale * (d * d * q - T(2.0) * d * m + mm + sixth * q);
+      g[i] = T(4.0) * scale * u.get(start + i) * (q * d - m);
+    }
+  }
+  std::vector<T> re(n), im(n);
+  for (int64_t w = 0; w < line.count; ++w) {
+    T sr(0.0), si(0.0);
+    for (int64_t i = 0; i < n; ++i) {
+      const T phase = T(line.k[w]) * (z[i] - middle);
+      re[i] = cosine(phase);
+      im[i] = sine(phase);
+      sr += u.get(start + i) * re[i];
+      si += u.get(start + i) * im[i];
+    }
+    const T weight = T(line.weight[w]) / plane.area;
+    form += weight * (sr * sr + si * si);
+    for (int64_t i = 0; i < n; ++i) {
+      f[i] += weight * (re[i] * sr + im[i] * si);
+      g[i] += T(2.0 * line.k[w]) * weight * u.get(start + i) * (re[i] * si - im[i] * sr);
+    }
+  }
   for (int64_t i = 0; i < n; ++i) {
-    const T d = z[i] - middle;
-    phi.add(start + i, scale * (d * d * q - T(2.0) * d * m + mm + sixth * q));
+    phi.add(start + i, f[i]);
     if (!slopes) continue;
-    const T gz = T(4.0) * scale * u.get(start + i) * (q * d - m);
+    const T gz = g[i];
     for (int a = 0; a < 3; ++a) {
       gx.add(3 * (start + i) + a, gz * plane.n[a]);
       gn[a] += gz * x.get(3 * (start + i) + a);
@@ -805,6 +835,8 @@ struct Call {
   const int32_t *index, *owner, *shift;
   const int64_t* open;     // the open axis of each slab
   const double* length;    // the height of its tall cell
+  const double *nodes, *weights;  // of all slabs one after the other
+  const int64_t* lines;    // [structures + 1]
 };
 
 template <class T> struct Views {
@@ -846,7 +878,8 @@ template <class T> void run_slab_cell(const Call& c) {  // h, tall in place
 template <class T> void run_slab(const Call& c) {
   const Views<T> v(c);
   for (int64_t s = 0; s < c.structures; ++s)
-    slab_one<T>(c.offsets[s], c.offsets[s + 1], s, (int)c.open[s], c.length[s], v.x, v.h, v.u, v.phi, v.gx, v.gh, c.slopes);
+    slab_one<T>(c.offsets[s], c.offsets[s + 1], s, (int)c.open[s], c.length[s],
+                Line{c.nodes + c.lines[s], c.weights + c.lines[s], c.lines[s + 1] - c.lines[s]}, v.x, v.h, v.u, v.phi, v.gx, v.gh, c.slopes);
 }
 
 template <class T, int P> void run_spread(const Call& c) {

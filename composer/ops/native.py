@@ -37,7 +37,7 @@ class _Call(ctypes.Structure):
         + [("offsets", _P)]
         + [(n, _P) for n in _TENSORS]
         + [("constant", _D), ("own", _D)]
-        + [(n, _P) for n in ("size", "mesh", "meshd", "strain", "straind", "ghost_offsets", "first", "index", "owner", "shift", "open", "length")]
+        + [(n, _P) for n in ("size", "mesh", "meshd", "strain", "straind", "ghost_offsets", "first", "index", "owner", "shift", "open", "length", "nodes", "weights", "lines")]
     )  # fmt: skip
 
 

@@ -71,9 +71,7 @@ def waves(cell: Tensor, atoms: int, volume: float, rho: float, sigma: float, err
     return Plan("ewald", cutoff, cost=vectors * (WAVE_COST * atoms + 30.0))
 
 
-def points(
-    cell: Tensor, atoms: int, rho: float, sigma: float, error: float, order: int, mesh: tuple[int, int, int] | None = None
-) -> Plan:
+def points(cell: Tensor, atoms: int, rho: float, sigma: float, error: float, order: int, mesh: tuple[int, int, int] | None = None) -> Plan:
     """A mesh of an order: the coarsest one that is fine enough, and its cost."""
     if mesh is None:
         h = spacing(sigma, rho, error, order)

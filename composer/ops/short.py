@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer.neighbors import Batch, build_batch
 from composer.ops.native import Call, Split
-from composer.ops.sites import Moves, Sites, Values
+from composer.ops.sites import Form, Moves, Sites, Values
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class AllPairs:
 class Together:
     """A weighted sum of forms."""
 
-    parts: tuple[tuple[float, object], ...]
+    parts: tuple[tuple[float, Form], ...]
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
-        values, along = zip(*(_scaled(w, form(sites, u, moves, slopes)) for w, form in self.parts), strict=True)  # type: ignore[operator]
+        values, along = zip(*(_scaled(w, form(sites, u, moves, slopes)) for w, form in self.parts), strict=True)
         return _total(values), None if moves is None else _total(along)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from composer.errors import BackendError
-from composer.ops.native import Call, Split
+from composer.ops.native import Call, Split, split_values
 from composer.ops.plan import Plan, plan
 from composer.ops.sites import Moves, Sites, Values
 
@@ -112,11 +112,15 @@ class Smooth:
         return call.run("mesh_gather")
 
     def slabs(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool) -> tuple[Values, Values | None]:
-        """Sums in tall cells, corrected for the images above and below (Yeh and Berkowitz, with the terms of a net charge)."""
-        if self.p != 1:
+        """Sums in tall cells, corrected for the images above and below on the line of k normal to the slab.
+
+        In closed form for p = 1 (Yeh and Berkowitz, J. Chem. Phys. 111, 3155 (1999), with the terms of a net charge); else the sum over that line is
+        replaced by the integral, of which it is a coarse quadrature.
+        """
+        if self.p != 1 and not self.p > 3:
             raise BackendError(
                 f"The sum of 1/r^{self.p:g} over a slab was asked for",
-                "Slabs (two periodic directions) are known for p = 1 alone",
+                "Slabs (two periodic directions) are known for p = 1 and p > 3",
                 "Give the cell a third periodic direction with enough vacuum",
             )
         open_ = (~sites.pbc).int().argmax(1)
@@ -124,7 +128,10 @@ class Smooth:
         tall = Sites(sites.x, sites.h.clone(), sites.pbc | True, sites.offsets)
         moved = None if moves is None else Moves(moves.x, moves.h.clone(), moves.u)
         cell = self.call(tall, u, moved, slopes)
-        cell.more = {"open": open_, "length": heights}
+        lines = [self.line(sites, s, float(heights[s])) for s in range(sites.structures)]
+        counts = torch.tensor([0, *(len(k) for k, _ in lines)]).cumsum(0)
+        nodes, weights = (torch.cat(parts) for parts in zip(*lines, strict=True))
+        cell.more = {"open": open_, "length": heights, "nodes": nodes, "weights": weights, "lines": counts}
         cell.run("slab_cell")
         values, along = self(tall, u, moved, slopes)
         call = self.call(Sites(sites.x, sites.h, sites.pbc, sites.offsets), u, moves, slopes)
@@ -134,6 +141,18 @@ class Smooth:
         if along is not None:
             call.tensors |= {"phid": along.phi, "gxd": along.x, "ghd": along.h}
         return call.run("slab")
+
+    def line(self, sites: Sites, s: int, height: float) -> tuple[Tensor, Tensor]:
+        """Nodes k (1/Å) and weights that turn the sum over k = 2 pi n/height into the integral over k; none for p = 1."""
+        if self.p == 1:
+            return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64)
+        most = math.sqrt(2 * math.log(1e3 / self.accuracy)) / self.sigma
+        x, w = np.polynomial.legendre.leggauss(60 + math.ceil(most * height / 2))
+        k = 2 * math.pi / height * np.arange(1, math.floor(1.5 * most * height / (2 * math.pi)) + 1)
+        at = np.concatenate([[0.0], k, most * (x + 1) / 2])
+        rule = np.concatenate([[-1 / height], np.full(len(k), -2 / height), w * most / (2 * math.pi)])
+        level = np.concatenate([[background(self.p, self.sigma)], split_values(self.p, self.sigma, 2, at[1:])])
+        return torch.from_numpy(at), torch.from_numpy(rule * level)
 
     def height(self, sites: Sites, s: int, open_: int) -> float:
         """Height of the tall cell (Å): above the slab, the field of images has died to the accuracy."""
@@ -146,5 +165,3 @@ class Smooth:
         gap = max(widest * math.log(10 / self.accuracy) / (2 * math.pi), 6 * self.sigma)
         step = widest / 4  # in steps, so that a vibrating slab keeps its cell
         return math.ceil((thick + gap) / step + 0.5) * step
-
-

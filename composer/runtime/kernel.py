@@ -79,7 +79,7 @@ def generate(name: str, program: Program, layout: Layout) -> Code:
         [program.fields.get(n, []) for n in numbers],
         [program.adjoints.get(n, []) for n in numbers],
         max(s.scratch_rows() for s in stages),
-        "force" in kinds,
+        "force" in kinds or bool(program.pulls),
         "parameter" in kinds,
         bool(kinds & {"near", "table"}),
         [[_plain(g) for g in program.globals.get(n, [])] for n in numbers],
