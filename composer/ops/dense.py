@@ -46,7 +46,7 @@ def spectrum(k2: Tensor, p: float, sigma: float) -> Tensor:
     """vhat_LR as a function of k^2 > 0 (1/Å^2), Å^(3-p)."""
     if p == 1:
         return 4 * math.pi * torch.exp(-(sigma**2) * k2 / 2) / k2
-    tau = torch.linspace(-4.5, 4.5, 301, dtype=F64)  # int_1^inf t^(a-1) exp(-z t) dt with log t = exp(pi/2 sinh tau)
+    tau = torch.linspace(-4.5, 3.0, 901, dtype=F64)  # int_1^inf t^(a-1) exp(-z t) dt with log t = exp(pi/2 sinh tau)
     step = (math.pi / 2) * (tau[1] - tau[0])
     y = torch.exp(math.pi / 2 * torch.sinh(tau))
     keep = y < 300
