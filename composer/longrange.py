@@ -126,12 +126,10 @@ class Sum:
     def potential(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Tensor:
         """phi as of `composer.longrange.potential`, at other positions, charges and cells."""
         x, h, q = self._given(positions, charges, cell)
-        phi = (
-            _Potential.apply(x, h, q, self.number)
-            if q.dim() == 1
-            else torch.stack([_Potential.apply(x, h, c, self.number) for c in q.T], 1)
-        )
-        return phi.to(charges.dtype)
+        function = _Potential if torch.compiler.is_compiling() else _PotentialBothWays
+        if q.dim() == 1:
+            return function.apply(x, h, q, self.number).to(charges.dtype)
+        return torch.stack([function.apply(x, h, c, self.number) for c in q.T], 1).to(charges.dtype)
 
     def evaluate(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Evaluated:
         """Energy, forces, virial and potentials at once, without derivatives; charges [N]."""
@@ -377,7 +375,7 @@ class _Kept(torch.autograd.Function):
 
 
 class _Potential(_Kept):
-    """phi = A u; A is symmetric: the adjoint of u is A applied to that of phi."""
+    """phi = A u; A is symmetric: the adjoint of u is A applied to that of phi. All that torch.compile can follow."""
 
     @staticmethod
     def forward(x: Tensor, h: Tensor, u: Tensor, number: int) -> Any:
@@ -387,13 +385,18 @@ class _Potential(_Kept):
     def backward(ctx: Any, s: Tensor) -> Any:
         x, h, u = ctx.saved_tensors
         by_place, by_u = any(ctx.needs_input_grad[:2]), ctx.needs_input_grad[2]
-        gx, gh = _Slopes.apply(x, h, s, u, ctx.number) if by_place else (None, None)
-        return gx, gh, _Potential.apply(x, h, s, ctx.number) if by_u else None, None
+        slopes, apply = (_slopes, _potential) if torch.compiler.is_compiling() else (_Slopes.apply, _PotentialBothWays.apply)
+        gx, gh = slopes(x, h, s, u, ctx.number) if by_place else (None, None)
+        return gx, gh, apply(x, h, s, ctx.number) if by_u else None, None
+
+
+class _PotentialBothWays(_Potential):
+    """phi = A u with reverse and forward mode."""
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor | None, dh: Tensor | None, du: Tensor | None, _: None) -> Any:  # type: ignore[override]
         x, h, u = ctx.saved_tensors
-        out = torch.zeros_like(u) if du is None else _Potential.apply(x, h, du, ctx.number)
+        out = torch.zeros_like(u) if du is None else _PotentialBothWays.apply(x, h, du, ctx.number)
         if dx is None and dh is None:
             return out
         return out + _Along.apply(x, h, u, _or_zero(dx, x), _or_zero(dh, h), ctx.number)

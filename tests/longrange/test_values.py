@@ -193,19 +193,19 @@ def test_the_accuracy_is_kept(accuracy: float, tilted: bool) -> None:
 
 X, Q, H = random_cell()
 BAD = {
-    "NaN": (dict(positions=X * math.nan), "stands at"),
-    "volume": (dict(cell=torch.zeros(3, 3, dtype=F64)), "span no volume"),
-    "power": (dict(p=0.0), "above zero"),
-    "charges": (dict(charges=Q[:-1]), "charges \\[6\\]"),
-    "order": (dict(order=3, method="mesh"), "orders 4 to 8"),
-    "method": (dict(method="fmm"), "Known are"),
-    "wire": (dict(periodic=[True, False, False]), "one direction"),
-    "slab of 1/r^2": (dict(p=2.0, periodic=[True, True, False]), "p = 1 and p > 3"),
-    "net": (dict(net="refuse"), "sum to"),
-    "direct": (dict(method="direct"), "does not converge"),
-    "float32": (dict(positions=X.float(), accuracy=1e-9), "float32"),
-    "overlap": (dict(positions=X[[0, 0, 2, 3, 4, 5, 6]]), "on top of each other"),
-    "memory": (dict(method="mesh", order=4, sigma=0.002, cutoff=0.01), "GB"),
+    "NaN": ({"positions": X * math.nan}, "stands at"),
+    "volume": ({"cell": torch.zeros(3, 3, dtype=F64)}, "span no volume"),
+    "power": ({"p": 0.0}, "above zero"),
+    "charges": ({"charges": Q[:-1]}, "charges \\[6\\]"),
+    "order": ({"order": 3, "method": "mesh"}, "orders 4 to 8"),
+    "method": ({"method": "fmm"}, "Known are"),
+    "wire": ({"periodic": [True, False, False]}, "one direction"),
+    "slab of 1/r^2": ({"p": 2.0, "periodic": [True, True, False]}, "p = 1 and p > 3"),
+    "net": ({"net": "refuse"}, "sum to"),
+    "direct": ({"method": "direct"}, "does not converge"),
+    "float32": ({"positions": X.float(), "accuracy": 1e-9}, "float32"),
+    "overlap": ({"positions": X[[0, 0, 2, 3, 4, 5, 6]]}, "on top of each other"),
+    "memory": ({"method": "mesh", "order": 4, "sigma": 0.002, "cutoff": 0.01}, "GB"),
 }
 
 
