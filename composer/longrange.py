@@ -98,7 +98,11 @@ def prepare(
             raise DataError(
                 "A direct sum over a periodic structure was asked for", "It does not converge", 'Write method="auto", or leave the cell out'
             )
-        key = () if open_ else best(_volume_cell(sites, s), atoms, p, accuracy, method, cutoff, sigma, order, mesh)
+        key = (
+            ()
+            if open_
+            else best(tuple(map(tuple, _volume_cell(sites, s).tolist())), atoms, p, accuracy, method, cutoff, sigma, order, mesh)
+        )
         groups.setdefault(key, []).append(s)
     for key, members in groups.items():
         if not key:
@@ -135,9 +139,10 @@ class Sum:
         """Energy, forces, virial and potentials at once, without derivatives; charges [N]."""
         x, h, q = (t.detach() for t in self._given(positions, charges, cell))
         out = self(Sites(x, h, self.sites.pbc, self.sites.offsets), q)[0]
-        place = forms.home(self.sites.offsets)
-        energy = torch.zeros(self.sites.structures, dtype=F64).index_add_(0, place, q * out.phi / 2)
-        virial = torch.zeros_like(h).index_add_(0, place, x[:, :, None] * out.x[:, None, :]) + h.transpose(1, 2) @ out.h
+        place, many = forms.home(self.sites.offsets), self.sites.structures > 1
+        site, moments = q * out.phi / 2, (x[:, :, None] * out.x[:, None, :] if many else (x.T @ out.x)[None])
+        energy = torch.zeros(self.sites.structures, dtype=F64).index_add_(0, place, site) if many else site.sum()[None]
+        virial = (torch.zeros_like(h).index_add_(0, place, moments) if many else moments) + h.transpose(1, 2) @ out.h
         return Evaluated(energy, -out.x / 2, -virial / 2, out.phi)
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
@@ -175,6 +180,8 @@ class Sum:
         return positions.to(F64), h, charges.to(F64)
 
     def _neutral(self, q: Tensor) -> None:
+        if self.sites.structures == 1 and q.dim() == 1 and abs(float(q.sum())) <= 1e-7 * float(q.abs().sum()):
+            return
         place, s = forms.home(self.sites.offsets), self.sites.structures
         q = (q if q.dim() == 2 else q[:, None]).to(F64)
         total, scale = (torch.zeros(s, q.shape[1], dtype=F64).index_add_(0, place, t) for t in (q, q.abs()))
@@ -369,7 +376,7 @@ class _Kept(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
         *tensors, ctx.number = inputs
-        ctx.sum = Sum.known[ctx.number]
+        ctx.sum = None if torch.compiler.is_compiling() else Sum.known[ctx.number]
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 

@@ -67,13 +67,13 @@ inline double scaled_erfc(double y) {
                       0.00029371437804495803, -0.000290155352460776553, 0.0000516465297417741613, 0.0000223875657149118166,
                       -0.0000114380480333468936, -9.79262570730352203e-7, 1.74198215862248159e-6, -5.0844653786873022e-8,
                       -2.48571262480167429e-7, 1.87908232237004813e-8, 3.19792667166680429e-8, -1.95513588689856165e-9, -2.62310734713347576e-9};
-  const double t = (y - 3.75) / (y + 3.75), t2 = t * t;
+  const double once = 1 / ((y + 3.75) * (1 + 2 * y)), t = (y - 3.75) * (1 + 2 * y) * once, t2 = t * t;  // one division for both
   double even = c[22], odd = c[21];
   for (int n = 20; n >= 2; n -= 2) {
     even = even * t2 + c[n];
     odd = odd * t2 + c[n - 1];
   }
-  return (even * t2 + c[0] + odd * t) / (1 + 2 * y);
+  return (even * t2 + c[0] + odd * t) * (y + 3.75) * once;
 }
 
 // P(a, x)/x^a for a, a + 1, a + 2: all terms are positive.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from functools import lru_cache
 
 from composer.errors import BackendError
 from composer.ops.bounds import MELT, SHARE, spacing, wave_cutoff, width
@@ -15,6 +13,8 @@ ORDERS = (4, 5, 6, 7, 8)
 PAIR_COST, WAVE_COST = 10.0, 2.0  # ns of one core for a pair, and for an atom and a vector: measured once, for choices only
 CUTOFFS = tuple(2 ** (n / 4) for n in range(4, 17))  # 2 .. 16 Å
 MOST_BYTES = 16e9  # a larger mesh is refused
+
+Rows = tuple[tuple[float, ...], ...]  # cell [3, 3], Å
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Plan:
     cost: float = 0.0
 
 
+@lru_cache(maxsize=4096)  # a pure function of numbers, asked for at every call
 def plan(
-    cell: Tensor,
+    cell: Rows,
     atoms: int,
     p: float,
     sigma: float,
@@ -48,7 +49,7 @@ def plan(
         raise BackendError(f"The method {method!r} was asked for", "Known are auto, ewald, mesh and direct", 'Write method="auto"')
     if order is not None and order not in ORDERS:
         raise BackendError(f"A mesh of order {order} was asked for", "Forces need orders 4 to 8 to be smooth", "Write order=5")
-    volume = abs(float(torch.linalg.det(cell)))
+    volume = volume_of(cell)
     rho = max(atoms, 1) / volume
     chosen = [] if method == "mesh" else [waves(cell, atoms, volume, rho, sigma, accuracy * SHARE)]
     if method == "mesh" or mesh is not None or method == "auto":
@@ -64,24 +65,31 @@ def plan(
     return best
 
 
-def waves(cell: Tensor, atoms: int, volume: float, rho: float, sigma: float, error: float) -> Plan:
+def waves(cell: Rows, atoms: int, volume: float, rho: float, sigma: float, error: float) -> Plan:
     """The sum over k: its cutoff and cost."""
     cutoff = wave_cutoff(sigma, rho, error)
     vectors = volume * cutoff**3 / (12 * math.pi**2)  # half of the sphere
     return Plan("ewald", cutoff, cost=vectors * (WAVE_COST * atoms + 30.0))
 
 
-def points(cell: Tensor, atoms: int, rho: float, sigma: float, error: float, order: int, mesh: tuple[int, int, int] | None = None) -> Plan:
+def points(cell: Rows, atoms: int, rho: float, sigma: float, error: float, order: int, mesh: tuple[int, int, int] | None = None) -> Plan:
     """A mesh of an order: the coarsest one that is fine enough, and its cost."""
     if mesh is None:
         h = spacing(sigma, rho, error, order)
-        a, b, c = (smooth_even(max(float(length) / h, order + 1)) for length in cell.norm(dim=1))
+        a, b, c = (smooth_even(max(length / h, order + 1)) for length in map(math.hypot, *zip(*cell, strict=True)))
         mesh = (a, b, c)
     total = math.prod(mesh)
     cost = atoms * (2.0 * order**3 + 60.0) + total * (0.6 * math.log2(total) + 2.0) + 2e5
     return Plan("mesh", 0.0, order, mesh, cost)
 
 
+def volume_of(cell: Rows) -> float:
+    """Volume of a cell, Å^3."""
+    (a, b, c), (d, e, f), (g, h, i) = cell
+    return abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
+
+
+@lru_cache(maxsize=4096)
 def smooth_even(least: float) -> int:
     """The smallest even number >= `least` without prime factors above 7."""
     n = 2 * math.ceil(least / 2 - 1e-9)
@@ -97,8 +105,9 @@ def _is_smooth(n: int) -> bool:
     return n == 1
 
 
+@lru_cache(maxsize=4096)
 def best(
-    cell: Tensor,
+    cell: Rows,
     atoms: int,
     p: float,
     accuracy: float,
@@ -112,7 +121,7 @@ def best(
 
     Cutoffs and densities are taken from ladders, so that similar structures share one choice.
     """
-    volume = abs(float(torch.linalg.det(cell)))
+    volume = volume_of(cell)
     rho = 2.0 ** round(math.log2(max(atoms, 1) / volume))
     if cutoff is not None and sigma is not None:
         return float(cutoff), float(sigma)

@@ -62,7 +62,8 @@ class Smooth:
 
     def plan(self, cell: Tensor, atoms: int) -> Plan:
         """How the sum over k of one structure is done; a function of its cell and size alone."""
-        return plan(cell, atoms, self.p, self.sigma, self.accuracy, self.method, self.order, self.mesh)
+        rows = tuple(map(tuple, cell.tolist()))
+        return plan(rows, atoms, self.p, self.sigma, self.accuracy, self.method, self.order, self.mesh)
 
     def scatter(
         self, groups: dict[str, list[int]], sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, plans: dict[int, Plan]

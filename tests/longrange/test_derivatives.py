@@ -61,20 +61,20 @@ def test_gradient_of_a_force_loss_with_charges_of_the_surroundings() -> None:
 
     def energy(x: Tensor) -> float:
         q = charges(x, theta)
-        return float((q * sums.potential(x, q, H)).sum() / 2)
+        return float((q * sums.potential(x, q, H)).sum().detach() / 2)
 
     x = X.clone().requires_grad_()
     found, h = forces(x, theta), 1e-5
     for atom, axis in ((0, 0), (4, 2)):
         step = torch.zeros_like(X)
         step[atom, axis] = h
-        assert abs((energy(X - step) - energy(X + step)) / (2 * h) - float(found[atom, axis])) < 1e-7
+        assert abs((energy(X - step) - energy(X + step)) / (2 * h) - float(found.detach()[atom, axis])) < 1e-7
     loss = lambda t: (forces(X.clone().requires_grad_(), t) ** 2).sum()  # noqa: E731
     t = theta.clone().requires_grad_()
     (slope,) = torch.autograd.grad(loss(t), t)
     for n in range(2):
         step = torch.eye(2, dtype=F64)[n] * 1e-5
-        assert abs(float(loss(theta + step) - loss(theta - step)) / 2e-5 / float(slope[n]) - 1) < 1e-6
+        assert abs(float((loss(theta + step) - loss(theta - step)).detach()) / 2e-5 / float(slope[n]) - 1) < 1e-6
 
 
 def test_forward_mode_and_channels() -> None:
@@ -96,6 +96,7 @@ def test_forward_mode_and_channels() -> None:
     assert float((hessian - hessian.permute(2, 3, 0, 1)).abs().max()) < 1e-10
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's tracer, of any autograd.Function
 def test_vmap_and_compile() -> None:
     """Acceptance 29: maps over charges, torch.compile in full graph, two sums side by side."""
     one, other = (longrange.prepare(X, H, net="background", accuracy=a, method="ewald") for a in (1e-8, 1e-3))
