@@ -97,10 +97,9 @@ def _training(repeats: int) -> Iterator[Row]:
     target = sums.evaluate(x, q, h).forces * 0.9
 
     def step() -> torch.Tensor:
-        charges, place = q.clone().requires_grad_(), x.clone().requires_grad_()
-        energy = (charges * sums.potential(place, charges, h)).sum() / 2
-        (by_x,) = torch.autograd.grad(energy, place, create_graph=True)
-        return torch.autograd.grad(((by_x + target) ** 2).sum(), charges)[0]
+        charges = q.clone().requires_grad_()
+        forces = sums.evaluate(x, charges, h).forces
+        return torch.autograd.grad(((forces - target) ** 2).sum(), charges)[0]
 
     found = interleave({"step": wall(step), "call": wall(lambda: sums.evaluate(x, q, h))}, repeats)
     note = "8000 ions; gradient of a force loss by every charge / energy, forces, virial and potentials"

@@ -20,12 +20,13 @@ from torch import Tensor
 
 from composer.errors import DataError
 from composer.ops import sites as forms
+from composer.ops.equilibrate import Solved, solve
 from composer.ops.plan import best
 from composer.ops.short import AllPairs, Short, Together, chosen, neighbors
 from composer.ops.sites import Form, Moves, Sites, Values
 from composer.ops.smooth import Smooth
+from composer.units import COULOMB
 
-COULOMB = 14.3996454785  # eV Å per e^2 (CODATA 2018)
 F64 = torch.float64
 
 
@@ -136,14 +137,16 @@ class Sum:
         return torch.stack([function.apply(x, h, c, self.number) for c in q.T], 1).to(charges.dtype)
 
     def evaluate(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Evaluated:
-        """Energy, forces, virial and potentials at once, without derivatives; charges [N]."""
-        x, h, q = (t.detach() for t in self._given(positions, charges, cell))
-        out = self(Sites(x, h, self.sites.pbc, self.sites.offsets), q)[0]
+        """Energy, forces, virial and potentials at once; charges [N]. One sum, and one more for derivatives of forces by charges."""
+        x, h, q = self._given(positions, charges, cell)
+        function = _Evaluated if any(t.requires_grad for t in (x, h, q)) else None
+        given = (x.contiguous(), h.contiguous(), q.contiguous())
+        phi, by_x, by_h = _evaluated(*given, self.number) if function is None else function.apply(*given, self.number)
         place, many = forms.home(self.sites.offsets), self.sites.structures > 1
-        site, moments = q * out.phi / 2, (x[:, :, None] * out.x[:, None, :] if many else (x.T @ out.x)[None])
-        energy = torch.zeros(self.sites.structures, dtype=F64).index_add_(0, place, site) if many else site.sum()[None]
-        virial = (torch.zeros_like(h).index_add_(0, place, moments) if many else moments) + h.transpose(1, 2) @ out.h
-        return Evaluated(energy, -out.x / 2, -virial / 2, out.phi)
+        site, moments = q * phi / 2, (x[:, :, None] * by_x[:, None, :] if many else (x.T @ by_x)[None])
+        energy = torch.zeros(self.sites.structures, dtype=F64).index_add(0, place, site) if many else site.sum()[None]
+        virial = (torch.zeros_like(h).index_add(0, place, moments) if many else moments) + h.transpose(1, 2) @ by_h
+        return Evaluated(energy, -by_x / 2, -virial / 2, phi)
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
         """The form u A u, see `composer.ops.sites.Form`."""
@@ -166,7 +169,7 @@ class Sum:
             lines.append(f"  {len(members)} structures: {_words(form, self.sites, members[0])}")
         return "\n".join(lines)
 
-    def _given(self, positions: Tensor, charges: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _given(self, positions: Tensor, charges: Tensor, cell: Tensor | None, check: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         count, s = len(self.sites.x), self.sites.structures
         if tuple(positions.shape) != (count, 3) or charges.dim() not in (1, 2) or len(charges) != count:
             raise DataError(
@@ -175,7 +178,7 @@ class Sum:
                 f"Pass [{count}, 3] and [{count}] or [{count}, channels]",
             )
         h = self.sites.h if cell is None else cell.to(F64).reshape(s, 3, 3)
-        if self.net != "background":
+        if check and self.net != "background":
             self._neutral(charges.detach())
         return positions.to(F64), h, charges.to(F64)
 
@@ -192,6 +195,38 @@ class Sum:
         if self.net == "refuse":
             raise DataError("A long-range sum over neutral structures was asked for", found, 'Neutralise them, or write net="background"')
         warnings.warn(f"{found}; a uniform background neutralises them. Write net='background' to say that this is meant.", NetCharge, 4)
+
+
+class Equilibrated(NamedTuple):
+    """Charges of least energy."""
+
+    charges: Tensor  # e [N]
+    energy: Tensor  # eV [S]
+    iterations: int  # products with the Coulomb matrix
+
+
+def equilibrate(
+    sums: Sum,
+    positions: Tensor,
+    electronegativity: Tensor,
+    hardness: Tensor,
+    cell: Tensor | None = None,
+    total: Tensor | float = 0.0,
+    tolerance: float = 1e-12,
+) -> Equilibrated:
+    """The minimum of E(q) = sum_i chi_i q_i + eta_i q_i^2 / 2 + k q_i phi_i / 2 under sum q = total, k = 14.3996 eV Å/e^2.
+
+    Arguments: sums, from `prepare`; positions [N, 3] (Å); electronegativity chi (eV/e) and hardness eta (eV/e^2), [N]; cell; total charge
+    of each structure (e); tolerance of the residual.
+    Returns: charges and energy, with first derivatives of both by all tensors (at the minimum forces need no derivative of q); iterations.
+    Errors: DataError where the energy has no minimum. Source: A. K. Rappe and W. A. Goddard, J. Phys. Chem. 95, 3358 (1991).
+    """
+    x, h, chi = sums._given(positions, electronegativity, cell, check=False)
+    wanted = torch.as_tensor(total, dtype=F64).expand(sums.sites.structures)
+    q, _, iterations = _Equilibrated.apply(x, h, chi, hardness.to(F64), wanted, sums, COULOMB, tolerance)
+    phi = _PotentialBothWays.apply(x, h, q, sums.number)
+    site = chi * q + hardness.to(F64) * q**2 / 2 + COULOMB * q * phi / 2
+    return Equilibrated(q, torch.zeros(sums.sites.structures, dtype=F64).index_add(0, forms.home(sums.sites.offsets), site), iterations)
 
 
 # ---- reading the arguments ---------------------------------------------------------------------------------------------------------
@@ -316,6 +351,13 @@ def _potential(x: Tensor, h: Tensor, u: Tensor, number: int) -> Tensor:
     return phi
 
 
+@torch.library.custom_op("composer::longrange_evaluated", mutates_args=())
+def _evaluated(x: Tensor, h: Tensor, u: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    found, sites = _at(number, x, h)
+    values = found(sites, u)[0]
+    return values.phi, values.x, values.h
+
+
 @torch.library.custom_op("composer::longrange_slopes", mutates_args=())
 def _slopes(x: Tensor, h: Tensor, u: Tensor, v: Tensor, number: int) -> tuple[Tensor, Tensor]:
     return forms.pull(*_at(number, x, h), u, v)
@@ -334,6 +376,11 @@ def _slopes_along(x: Tensor, h: Tensor, u: Tensor, v: Tensor, dx: Tensor, dh: Te
 @_potential.register_fake
 def _(x: Tensor, h: Tensor, u: Tensor, number: int) -> Tensor:
     return torch.empty_like(u)
+
+
+@_evaluated.register_fake
+def _(x: Tensor, h: Tensor, u: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(u), torch.empty_like(x), torch.empty_like(h)
 
 
 @_slopes.register_fake
@@ -359,12 +406,12 @@ def _one_by_one(operator: Callable[..., Any]) -> Callable[..., Any]:
         results = [operator(*row) for row in zip(*columns, strict=True)]
         if isinstance(results[0], Tensor):
             return torch.stack(results), 0
-        return tuple(torch.stack(parts) for parts in zip(*results, strict=True)), (0, 0)
+        return tuple(torch.stack(parts) for parts in zip(*results, strict=True)), (0,) * len(results[0])
 
     return rule
 
 
-for _operator in (_potential, _slopes, _along, _slopes_along):
+for _operator in (_potential, _evaluated, _slopes, _along, _slopes_along):
     _operator.register_vmap(_one_by_one(_operator))
 
 
@@ -438,6 +485,25 @@ class _Slopes(_Kept):
         return gx + px, gh + ph
 
 
+class _Evaluated(_Kept):
+    """phi = A u and the slopes of u A u, at once."""
+
+    @staticmethod
+    def forward(x: Tensor, h: Tensor, u: Tensor, number: int) -> Any:
+        return _evaluated(x, h, u, number)
+
+    @staticmethod
+    def backward(ctx: Any, s: Tensor, wx: Tensor, wh: Tensor) -> Any:
+        (x, h, u), number = ctx.saved_tensors, ctx.number
+        gx = gh = gu = None
+        if any(ctx.needs_input_grad[:2]):
+            (ax, ah), (bx, bh) = _Slopes.apply(x, h, s, u, number), _SlopesAlong.apply(x, h, u, u, wx, wh, number)
+            gx, gh = ax + bx, ah + bh
+        if ctx.needs_input_grad[2]:
+            gu = _Potential.apply(x, h, s, number) + 2 * _Along.apply(x, h, u, wx, wh, number)
+        return gx, gh, gu, None
+
+
 class _Last(torch.autograd.Function):
     """A derivative that is not differentiated again: asking for it is an error, never zero."""
 
@@ -468,6 +534,34 @@ class _SlopesAlong(_Last):
         return _slopes_along(x, h, u, v, dx, dh, number)
 
 
+class _Equilibrated(torch.autograd.Function):
+    """q of least energy; its derivatives by one more solve with the same matrix: (A + eta) y = dL/dq, sum y = 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, h: Tensor, chi: Tensor, eta: Tensor, total: Tensor, sums: Sum, scale: float, tolerance: float) -> Any:
+        found = _solve(sums, x, h, -chi, eta, total, scale, tolerance)
+        ctx.sums, ctx.scale, ctx.tolerance = sums, scale, tolerance
+        ctx.save_for_backward(x, h, eta, found.charges)
+        ctx.mark_non_differentiable(found.level)
+        return found.charges, found.level, found.iterations
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor, *_: Any) -> Any:
+        x, h, eta, q = ctx.saved_tensors
+        y = _solve(ctx.sums, x, h, g, eta, torch.zeros(ctx.sums.sites.structures, dtype=F64), ctx.scale, ctx.tolerance)
+        gx, gh = forms.pull(ctx.sums, _at(ctx.sums.number, x, h)[1], y.charges, q)
+        return -ctx.scale * gx, -ctx.scale * gh, -y.charges, -y.charges * q, -y.level, None, None, None
+
+
+def _solve(sums: Sum, x: Tensor, h: Tensor, right: Tensor, eta: Tensor, total: Tensor, scale: float, tolerance: float) -> Solved:
+    def form(sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
+        values, along = sums(sites, u, moves, slopes)
+        return Values(*(scale * t for t in values)), along
+
+    return solve(form, _at(sums.number, x, h)[1], right, eta, total, tolerance, 20 * len(right) + 100)
+
+
 def _or_zero(given: Tensor | None, like: Tensor) -> Tensor:
     return torch.zeros_like(like) if given is None else given
 
@@ -480,4 +574,4 @@ def _refusal() -> DataError:
     )
 
 
-__all__ = ["COULOMB", "Evaluated", "NetCharge", "Sum", "potential", "prepare"]
+__all__ = ["COULOMB", "Equilibrated", "Evaluated", "NetCharge", "Sum", "equilibrate", "potential", "prepare"]

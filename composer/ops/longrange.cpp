@@ -564,35 +564,98 @@ void pairs_one(const Split& S, const Pairs& P, int64_t start, int64_t end, int64
     for (int i = 0; i < 9; ++i) gh.set(9 * structure + i, G[i / 3][i % 3]);
 }
 
-void pairs_one(const Split& S, const Pairs& P, int64_t start, int64_t end, int64_t, int64_t, int64_t structure, const Array<Dual>& x,
+// The same with f'', for derivatives along moves.
+inline void row(const Split& S, int m, const double* r2, double* f, double* slope, double* bend) {
+  const double limit = S.cutoff * S.cutoff;
+  if (S.p == 1 && S.sigma > 0) {
+    const double alpha = 1 / (std::sqrt(2.0) * S.sigma), norm = 2 * alpha / std::sqrt(PI), a2 = alpha * alpha;
+#pragma omp simd
+    for (int j = 0; j < m; ++j) {
+      const double ir = 1 / std::sqrt(r2[j]), i2 = ir * ir, r = r2[j] * ir, y = alpha * r, e = r2[j] < limit ? std::exp(-y * y) : 0.0;
+      f[j] = scaled_erfc(y) * e * ir;
+      const double sum = f[j] + norm * e;
+      slope[j] = -0.5 * sum * i2;
+      bend[j] = 0.5 * i2 * (sum * i2 - slope[j] + a2 * norm * e);
+    }
+    return;
+  }
+  for (int j = 0; j < m; ++j) {
+    double v[3] = {0, 0, 0};
+    if (r2[j] < limit) short_pair(S, r2[j], v);
+    f[j] = v[0];
+    slope[j] = v[1];
+    bend[j] = v[2];
+  }
+}
+
+void pairs_one(const Split& S, const Pairs& P, int64_t start, int64_t end, int64_t ghosts, int64_t, int64_t structure, const Array<Dual>& x,
                const Array<Dual>& h, const Array<Dual>& u, const Array<Dual>& phi, const Array<Dual>& gx, const Array<Dual>& gh, bool slopes) {
+  (void)ghosts;
   const Cell<Dual> cell(h, structure);
-  for (int64_t i = start; i < end; ++i)
-    for (int64_t e = P.first[i]; e < P.first[i + 1]; ++e) {
-      const bool image = P.index[e] >= P.atoms;
-      const int64_t j = image ? P.owner[P.index[e] - P.atoms] : P.index[e];
-      const int32_t* m = image ? P.shift + 3 * (P.index[e] - P.atoms) : nullptr;
-      Dual d[3], r2(0.0), f, slope;
-      for (int b = 0; b < 3; ++b) {
-        d[b] = x.get(3 * i + b) - x.get(3 * j + b);
-        for (int c = 0; m && c < 3; ++c) d[b] -= Dual(m[c]) * cell.h[c][b];
-        r2 += d[b] * d[b];
+  int64_t longest = 0;
+  for (int64_t i = start; i < end; ++i) longest = std::max(longest, P.first[i + 1] - P.first[i]);
+  const int64_t ld = longest + 8;
+  std::vector<double> buffer(18 * ld);
+  double* a[18];
+  for (int n = 0; n < 18; ++n) a[n] = buffer.data() + n * ld;
+  double *dx = a[0], *dy = a[1], *dz = a[2], *tx = a[3], *ty = a[4], *tz = a[5], *q = a[6], *qt = a[7], *r2 = a[8], *rt = a[9], *f = a[10],
+         *slope = a[11], *bend = a[12], *ft = a[13], *pull = a[14], *pullt = a[15], *fo = a[16], *fot = a[17];
+  for (int64_t i = start; i < end; ++i) {
+    const int64_t from = P.first[i];
+    const int m = (int)(P.first[i + 1] - from);
+    const Dual X = x.get(3 * i), Y = x.get(3 * i + 1), Z = x.get(3 * i + 2), me = u.get(i);
+    for (int e = 0; e < m; ++e) {
+      const int64_t site = P.index[from + e];
+      const bool image = site >= P.atoms;
+      const int64_t j = image ? P.owner[site - P.atoms] : site;
+      Dual d[3] = {X - x.get(3 * j), Y - x.get(3 * j + 1), Z - x.get(3 * j + 2)};
+      if (image) {
+        const int32_t* n = P.shift + 3 * (site - P.atoms);
+        for (int b = 0; b < 3; ++b) d[b] -= Dual(n[0]) * cell.h[0][b] + Dual(n[1]) * cell.h[1][b] + Dual(n[2]) * cell.h[2][b];
       }
-      if (r2.v >= S.cutoff * S.cutoff) continue;
-      double v[3];
-      short_pair(S, r2.v, v);
-      lift(r2, v[0], v[1], v[2], f, slope);
-      const Dual a = u.get(i), b = u.get(j);
-      phi.add(i, b * f);
-      phi.add(j, a * f);
+      dx[e] = d[0].v; dy[e] = d[1].v; dz[e] = d[2].v;
+      tx[e] = d[0].d; ty[e] = d[1].d; tz[e] = d[2].d;
+      const Dual other = u.get(j);
+      q[e] = other.v;
+      qt[e] = other.d;
+    }
+#pragma omp simd
+    for (int e = 0; e < m; ++e) {
+      r2[e] = dx[e] * dx[e] + dy[e] * dy[e] + dz[e] * dz[e];
+      rt[e] = 2 * (dx[e] * tx[e] + dy[e] * ty[e] + dz[e] * tz[e]);
+    }
+    row(S, m, r2, f, slope, bend);
+    double p = 0, pt = 0;
+#pragma omp simd reduction(+ : p, pt)
+    for (int e = 0; e < m; ++e) {
+      ft[e] = slope[e] * rt[e];
+      p += q[e] * f[e];
+      pt += q[e] * ft[e] + qt[e] * f[e];
+      fo[e] = me.v * f[e];
+      fot[e] = me.v * ft[e] + me.d * f[e];
+      const double qq = 4 * me.v * q[e], qqt = 4 * (me.v * qt[e] + me.d * q[e]);
+      pull[e] = qq * slope[e];
+      pullt[e] = qq * bend[e] * rt[e] + qqt * slope[e];
+    }
+    phi.add(i, Dual(p, pt));
+    Dual sum[3] = {Dual(0.0), Dual(0.0), Dual(0.0)};
+    for (int e = 0; e < m; ++e) {
+      const int64_t site = P.index[from + e];
+      const bool image = site >= P.atoms;
+      const int64_t j = image ? P.owner[site - P.atoms] : site;
+      phi.add(j, Dual(fo[e], fot[e]));
       if (!slopes) continue;
-      const Dual pull = Dual(4.0) * a * b * slope;
+      const Dual strength(pull[e], pullt[e]), g[3] = {strength * Dual(dx[e], tx[e]), strength * Dual(dy[e], ty[e]), strength * Dual(dz[e], tz[e])};
       for (int c = 0; c < 3; ++c) {
-        gx.add(3 * i + c, pull * d[c]);
-        gx.add(3 * j + c, -(pull * d[c]));
-        for (int k = 0; m && k < 3; ++k) gh.add(9 * structure + 3 * k + c, Dual(-m[k]) * pull * d[c]);
+        sum[c] += g[c];
+        gx.add(3 * j + c, -g[c]);
+        if (image)
+          for (int k = 0; k < 3; ++k) gh.add(9 * structure + 3 * k + c, Dual(-P.shift[3 * (site - P.atoms) + k]) * g[c]);
       }
     }
+    if (slopes)
+      for (int c = 0; c < 3; ++c) gx.add(3 * i + c, sum[c]);
+  }
 }
 
 // ---- particle mesh ----------------------------------------------------------------------------------------------------------------

@@ -55,11 +55,15 @@ class Form(Protocol):
 
 def apply(form: Form, sites: Sites, u: Tensor) -> Tensor:
     """phi = A u, [N]."""
+    if not u.any():
+        return torch.zeros_like(u)
     return form(sites, u, slopes=False)[0].phi
 
 
 def pull(form: Form, sites: Sites, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Slopes of u A v by positions [N, 3] and cells [S, 3, 3]: a quarter of what u + v and u - v give."""
+    if not (u.any() and v.any()):
+        return torch.zeros_like(sites.x), torch.zeros_like(sites.h)
     factor = multiple(u, v)
     if factor is not None:
         out = form(sites, v)[0]
