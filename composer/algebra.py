@@ -183,7 +183,8 @@ class Term(Expression):
             value = getattr(self, field.name)
             if value is not None:
                 object.__setattr__(self, field.name, _coerce(field, value))
-            if field.name.startswith("cutoff") and not all(_is_number(c) and 0 < c < math.inf for c in _flat(value)):
+            left_out = value is None and field.default is None  # the term chooses
+            if field.name.startswith("cutoff") and not left_out and not all(_is_number(c) and 0 < c < math.inf for c in _flat(value)):
                 raise AlgebraError(
                     f"{type(self).__name__} was asked for with {field.name} = {value}. A cutoff must be a finite length above 0 Å. Give e.g. 5.0."
                 )

@@ -257,30 +257,40 @@ class Model:
         ones = torch.ones(atoms, dtype=torch.float64) if seeds is None else seeds.to(torch.float64)
         energy = torch.zeros(structures_, self.layout.size, dtype=torch.float64)
         self.kernel("parameters")(batch, self.flat, inputs={"seed": ones}, into=(None, energy), by_structure=True)
-        if len(self.kernel("forces").code.stages) > 1:
-            forces, strained = self._columns_by_tangents(batch)
-        else:
-            forces = torch.zeros(self.layout.size, atoms, 3, dtype=torch.float64)
-            voigt = torch.zeros(self.layout.size, structures_, 6, dtype=torch.float64)
+        local, staged = self.parts
+        forces = torch.zeros(self.layout.size, atoms, 3, dtype=torch.float64)
+        voigt = torch.zeros(self.layout.size, structures_, 6, dtype=torch.float64)
+        if local is not None:
             self.kernel("columns")(batch, self.flat, inputs={"seed": ones}, into=(forces, voigt))
-            strained = voigt[:, :, [0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(-1, structures_, 3, 3)
+        strained = voigt[:, :, [0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(-1, structures_, 3, 3)
+        self._columns_by_tangents(batch, staged, forces, strained)
         volume = torch.where(batch.pbc.all(1), torch.linalg.det(batch.cells).abs(), torch.nan)
         free = self.free
         return Jacobian(energy[:, free], forces[free].permute(1, 2, 0), strained[free].permute(1, 2, 3, 0), volume)
 
-    def _columns_by_tangents(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        forces, strained = [], []
+    @cached_property
+    def parts(self) -> tuple[Node | None, list[int]]:
+        """The part of the energy that one stage states, if it has neighbours, and the numbers that occur outside of it."""
+        summands = self.node.args if self.node.op == "add" else (self.node,)
+        staged = [p for p in summands if any(n.op in ("near", "global") for n in _everything(p))]
+        local = [p for p in summands if p not in staged]
+        keys = {n.data[0] for p in staged for n in _everything(p) if n.op == "param"}
+        slots = [self.layout.slots[e.key] for e in self.entries if e.key in keys and e.free]
+        has_neighbors = any(n.op == "sum" for p in local for n in _everything(p))
+        return add(*local) if has_neighbors else None, [q for s in slots for q in range(s.offset, s.offset + s.size)]
+
+    def _columns_by_tangents(self, batch: Batch, numbers: list[int], forces: Tensor, strained: Tensor) -> None:
+        """Columns of the given numbers, one tangent of the whole energy for each."""
         x = all_positions(batch)
         still = torch.zeros_like(x)
-        for q in range(self.layout.size):
+        for q in numbers:
             unit = torch.zeros_like(self.flat)
             unit[q] = 1.0
             out = self.kernel("tangent")(batch, self.flat, x, tangents=unit, moves=still)
             assert out.forces is not None
-            forces.append(fold(batch, out.forces))
+            forces[q] = fold(batch, out.forces)
             by_cells = 0.0 if out.cells is None else batch.cells.transpose(1, 2) @ out.cells
-            strained.append(virial(batch, x, out.forces) + by_cells)
-        return torch.stack(forces), torch.stack(strained)
+            strained[q] = virial(batch, x, out.forces) + by_cells
 
     # ---- kernels
 
@@ -316,7 +326,9 @@ class Model:
             case "tangent":
                 return programs.tangent(self.node)
             case "columns":
-                seeded = programs.site_input("seed") * self.node
+                local = self.parts[0]
+                assert local is not None
+                seeded = programs.site_input("seed") * local
                 return Program([[columns(seeded, self.per, len(self.species))]], {0: []}, {0: []})  # type: ignore[list-item]
         raise AlgebraError(
             f"A kernel {kind!r} was asked for. Known are forces, seeded, half, energies, parameters, gradient, tangent, columns. Use one of these."
@@ -330,7 +342,7 @@ class Model:
 
     def build(self, batch: Batch, kinds: Sequence[str] = ("forces", "energies", "parameters", "gradient", "tangent", "columns")) -> None:
         """Compile several kernels for the row length of a batch, side by side."""
-        build([self.kernel(k) for k in kinds], batch)
+        build([self.kernel(k) for k in kinds if k != "columns" or self.parts[0] is not None], batch)
 
     def dump(self, kind: str = "forces") -> str:
         """The program of a kernel as text: values, outputs and loops of every stage, with parameters by their names."""

@@ -14,6 +14,7 @@ from terms.density import Density
 from terms.dispersion import Dispersion
 from terms.electrostatics import Coulomb
 from terms.embedding import Embedding
+from terms.exterior import ExteriorPotential
 from terms.four_body import FourBody
 from terms.pair import BornMayer, Buckingham, LennardJones, Morse, Pair
 from terms.pair_formula import PairFormula
@@ -34,6 +35,7 @@ __all__ = [
     "Density",
     "Dispersion",
     "Embedding",
+    "ExteriorPotential",
     "FourBody",
     "LennardJones",
     "Morse",

@@ -30,11 +30,17 @@ def check_split(term: Term, accuracy: float, sigma: float | None, damping: float
 
 
 def tail(p: int, r: Node, sigma: float) -> Node:
-    """Q(p/2, r^2/(2 sigma^2)), the upper incomplete gamma function: what a charge of width sigma lacks of r^-p."""
-    if p == 1:
-        return erfc(r / (math.sqrt(2) * sigma))
-    x = r**2 / (2 * sigma**2)
-    return exp(-x) * (1 + x + 0.5 * x**2)
+    """Q(p/2, r^2/(2 sigma^2)), the upper incomplete gamma function: what a charge of width sigma lacks of r^-p.
+
+    Q(1/2, x) = erfc(sqrt x), Q(1, x) = exp(-x), Q(a + 1, x) = Q(a, x) + x^a exp(-x)/Gamma(a + 1).
+    """
+    root = r / (math.sqrt(2) * sigma)
+    x = root**2
+    a, value = (0.5, erfc(root)) if p % 2 else (1.0, exp(-x))
+    while a < p / 2:
+        value = value + root ** round(2 * a) * exp(-x) / math.gamma(a + 1)
+        a += 1
+    return value
 
 
 def taper(r: Node, cutoff: float) -> Node:

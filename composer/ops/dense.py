@@ -161,7 +161,7 @@ def slab_waves(x: Tensor, q: Tensor, cell: Tensor, open_: int, p: float, sigma: 
     most = [int(reach / sigma * float(v.norm().detach()) / (2 * math.pi)) + 1 for v in (a, b)]
     flat = torch.cartesian_prod(*(torch.arange(-c, c + 1, dtype=F64) for c in most)) @ rows  # [K, 3]
     flat = flat[flat.detach().norm(dim=1) < reach / sigma]
-    nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(300))
+    nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(140))
     top = reach / sigma
     z = top * (nodes + 1) / 2  # [Z], half of the line
     weight = spectrum((flat**2).sum(-1)[:, None] + z**2, p, sigma) * weights * top / (2 * math.pi) / area  # [K, Z]
