@@ -52,12 +52,14 @@ def call(model: Model, batch: Batch, positions: Tensor, cells: Tensor, parameter
     function = _Evaluate if torch.compiler.is_compiling() else _EvaluateBothWays
     h = cells.to(torch.float64)
     energies, pulls, cell_pulls = function.apply(x, h, _flat(model, parameters, kernels.free), kernels.number)
-    home, owner = kernels.home, kernels.owner
-    energy = energies.new_zeros(batch.structures).index_add(0, home[: batch.atoms], energies)
-    forces = pulls.new_zeros(batch.atoms, 3).index_add(0, owner, pulls)
+    atoms, home = batch.atoms, kernels.home
+    forces = pulls[:atoms].index_add(0, kernels.owner, pulls[atoms:])  # what ghosts receive belongs to their owners
+    by_cells = h.transpose(1, 2) @ cell_pulls
+    if batch.structures == 1:
+        return Outputs(energies.sum(0, keepdim=True), forces, (x.T @ pulls)[None] + by_cells, energies)
+    energy = energies.new_zeros(batch.structures).index_add(0, home[:atoms], energies)
     virial = pulls.new_zeros(batch.structures, 3, 3).index_add(0, home, x[:, :, None] * pulls[:, None, :])
-    virial = virial + h.transpose(1, 2) @ cell_pulls
-    return Outputs(energy, forces, virial, energies)
+    return Outputs(energy, forces, virial + by_cells, energies)
 
 
 def _flat(model: Model, parameters: Mapping[str, Tensor] | Tensor | None, free: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ class _Kernels:
         sizes, ghosts = self.batch.offsets.diff(), self.batch.ghost_offsets.diff()
         structures = torch.arange(batch.structures)
         self.home = torch.cat([structures.repeat_interleave(sizes), structures.repeat_interleave(ghosts)])  # [sites]
-        self.owner = torch.cat([torch.arange(batch.atoms), self.batch.ghost_owner.long()])  # [sites]
+        self.owner = self.batch.ghost_owner.long()  # [ghosts]
         self.free = model.free.nonzero().flatten()  # [P]
         self.known[self.number] = self
 
