@@ -23,7 +23,7 @@ class Charges(Term):
     values: tuple[tuple[str, float], ...] = ()
     learn: str = ""
     source: Expression | None = None
-    neutral: bool = False
+    neutral: bool | None = None
 
     charge = Param(0.0, unit="e", per="species", start="guess")
 

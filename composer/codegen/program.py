@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from composer.codegen.schedule import Output, Table
-from composer.ir.indices import neighbors
+from composer.ir.indices import neighbors, parse_index
 from composer.ir.jvp import Tangent
-from composer.ir.nodes import ONE, ZERO, Node, add, displacement, mul, operate, parameter, parse_index, rewrite, site_input
+from composer.ir.nodes import ONE, ZERO, Node, add, displacement, mul, operate, parameter, site_input
+from composer.ir.sums import rewrite
 from composer.ir.vjp import vjp
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from composer.algebra import Expression
 from composer.codegen import reference
 from composer.model import Model
+from composer.model.structures import whole
 from composer.neighbors import Batch, update
 from composer.ops import dense
 from composer.runtime.build import libraries
@@ -51,7 +52,7 @@ class Subject:
     @cached_property
     def batch(self) -> Batch:
         """The mixed batch, each pair listed at both atoms."""
-        return self._batch or self.model._full(self.model.prepare(self.structures, skin=SKIN))
+        return self._batch or whole(self.model.prepare(self.structures, skin=SKIN))
 
     @cached_property
     def tables(self) -> dict[str, Tensor]:
@@ -111,7 +112,7 @@ def build(models: Sequence[Model], kinds: Iterable[str] = KINDS) -> None:
 
 
 def _has(model: Model, kind: str) -> bool:
-    return kind != "columns" or model.parts[0] is not None
+    return kind != "columns" or model.staged is not None
 
 
 def _kernel(model: Model, kind: str, number: int) -> Kernel:
