@@ -27,6 +27,7 @@ class Suite(StrEnum):
 
     core = "core"
     accuracy = "accuracy"
+    longrange = "longrange"
 
 
 def main(

@@ -3,9 +3,11 @@
 Kernels stand behind opaque operators without derivatives of their own; `torch.autograd.Function` says which kernel states which
 derivative. An operator with `register_autograd` would not do: torch.func.jvp of it is zero without a word.
 
-    evaluate   (x, p) -> e, F = -d(sum e)/dx                       energies of atoms, forces on all sites
-    gradient   d/d(x, p) of sum_i seed_i e_i + w . d(sum e)/dx     reverse mode
-    tangent    de and dF along (dx, dp)                            forward mode
+    evaluate   (x, h, p) -> e, F = -d(sum e)/dx, G = -d(sum e)/dh                energies of atoms, forces on all sites, pulls on cells
+    gradient   d/d(x, h, p) of sum_i seed_i e_i + w . d(sum e)/dx + v . d/dh     reverse mode
+    tangent    de, dF and dG along (dx, dh, dp)                                  forward mode
+
+Cells h at fixed sites matter to global operations alone; without one G is zero.
 """
 
 from __future__ import annotations
@@ -49,14 +51,16 @@ def call(model: Model, batch: Batch, positions: Tensor, cells: Tensor, parameter
     kernels = _kernels(model, batch)
     x = differentiable_positions(kernels.batch, positions.to(torch.float64), cells.to(torch.float64))  # [sites, 3]
     function = _Evaluate if torch.compiler.is_compiling() else _EvaluateBothWays
-    energies, pulls = function.apply(x, _flat(model, parameters, kernels.free), kernels.number)
+    h = cells.to(torch.float64)
+    energies, pulls, cell_pulls = function.apply(x, h, _flat(model, parameters, kernels.free), kernels.number)
     atoms, home = batch.atoms, kernels.home
     forces = pulls[:atoms].index_add(0, kernels.owner, pulls[atoms:])  # what ghosts receive belongs to their owners
+    by_cells = h.transpose(1, 2) @ cell_pulls
     if batch.structures == 1:
-        return Outputs(energies.sum(0, keepdim=True), forces, (x.T @ pulls)[None], energies)
+        return Outputs(energies.sum(0, keepdim=True), forces, (x.T @ pulls)[None] + by_cells, energies)
     energy = energies.new_zeros(batch.structures).index_add(0, home[:atoms], energies)
     virial = pulls.new_zeros(batch.structures, 3, 3).index_add(0, home, x[:, :, None] * pulls[:, None, :])
-    return Outputs(energy, forces, virial, energies)
+    return Outputs(energy, forces, virial + by_cells, energies)
 
 
 def _flat(model: Model, parameters: Mapping[str, Tensor] | Tensor | None, free: Tensor) -> Tensor:
@@ -96,25 +100,30 @@ class _Kernels:
         self.free = model.free.nonzero().flatten()  # [P]
         self.known[self.number] = self
 
-    def evaluate(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.kernel("forces")(self.batch, p, x)
+    def evaluate(self, x: Tensor, h: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        out = self.kernel("forces")(self.batch, p, x, cells=h)
         assert out.forces is not None
-        return out.site["e"][: self.batch.atoms].clone(), out.forces
+        return out.site["e"][: self.batch.atoms].clone(), out.forces, _or_zeros(out.cells, h)
 
-    def gradient(self, x: Tensor, p: Tensor, seed: Tensor, w: Tensor, by_x: bool) -> tuple[Tensor, Tensor]:
+    def gradient(self, x: Tensor, h: Tensor, p: Tensor, seed: Tensor, w: Tensor, v: Tensor, by_x: bool) -> tuple[Tensor, Tensor, Tensor]:
         inputs = {"seed": seed, "seed_t": torch.ones_like(seed)}
-        by_p = self.kernel("gradient")(self.batch, p, x, inputs, moves=w).gradient
+        by_p = self.kernel("gradient")(self.batch, p, x, inputs, moves=w, cells=h, cell_moves=v).gradient
         assert by_p is not None
         if not by_x:
-            return torch.zeros_like(x), by_p
-        pulls = self.kernel("tangent")(self.batch, p, x, {"seed": seed}, tangents=torch.zeros_like(p), moves=w).forces
-        assert pulls is not None
-        return -pulls, by_p
-
-    def tangent(self, x: Tensor, p: Tensor, dx: Tensor, dp: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.kernel("tangent")(self.batch, p, x, tangents=dp, moves=dx)
+            return torch.zeros_like(x), torch.zeros_like(h), by_p
+        still = torch.zeros_like(p)
+        out = self.kernel("tangent")(self.batch, p, x, {"seed": seed}, tangents=still, moves=w, cells=h, cell_moves=v)
         assert out.forces is not None
-        return out.site["e_t"][: self.batch.atoms].clone(), out.forces
+        return -out.forces, -_or_zeros(out.cells, h), by_p
+
+    def tangent(self, x: Tensor, h: Tensor, p: Tensor, dx: Tensor, dh: Tensor, dp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        out = self.kernel("tangent")(self.batch, p, x, tangents=dp, moves=dx, cells=h, cell_moves=dh)
+        assert out.forces is not None
+        return out.site["e_t"][: self.batch.atoms].clone(), out.forces, _or_zeros(out.cells, h)
+
+
+def _or_zeros(by_cells: Tensor | None, h: Tensor) -> Tensor:
+    return torch.zeros_like(h) if by_cells is None else by_cells
 
 
 class _Kept(dict):
@@ -142,18 +151,20 @@ def _at(number: int) -> _Kernels:
 
 
 @torch.library.custom_op("composer::evaluate", mutates_args=())
-def _evaluate(x: Tensor, p: Tensor, kernels: int) -> tuple[Tensor, Tensor]:
-    return _at(kernels).evaluate(*_dense(x, p))
+def _evaluate(x: Tensor, h: Tensor, p: Tensor, kernels: int) -> tuple[Tensor, Tensor, Tensor]:
+    return _at(kernels).evaluate(*_dense(x, h, p))
 
 
 @torch.library.custom_op("composer::gradient", mutates_args=())
-def _gradient(x: Tensor, p: Tensor, seed: Tensor, w: Tensor, kernels: int, by_x: bool) -> tuple[Tensor, Tensor]:
-    return _at(kernels).gradient(*_dense(x, p, seed, w), by_x=by_x)
+def _gradient(
+    x: Tensor, h: Tensor, p: Tensor, seed: Tensor, w: Tensor, v: Tensor, kernels: int, by_x: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _at(kernels).gradient(*_dense(x, h, p, seed, w, v), by_x=by_x)
 
 
 @torch.library.custom_op("composer::tangent", mutates_args=())
-def _tangent(x: Tensor, p: Tensor, dx: Tensor, dp: Tensor, kernels: int) -> tuple[Tensor, Tensor]:
-    return _at(kernels).tangent(*_dense(x, p, dx, dp))
+def _tangent(x: Tensor, h: Tensor, p: Tensor, dx: Tensor, dh: Tensor, dp: Tensor, kernels: int) -> tuple[Tensor, Tensor, Tensor]:
+    return _at(kernels).tangent(*_dense(x, h, p, dx, dh, dp))
 
 
 def _dense(*tensors: Tensor) -> list[Tensor]:
@@ -161,27 +172,27 @@ def _dense(*tensors: Tensor) -> list[Tensor]:
 
 
 @_evaluate.register_fake
-def _(x: Tensor, p: Tensor, kernels: int) -> tuple[Tensor, Tensor]:
-    return x.new_empty(_at(kernels).batch.atoms), torch.empty_like(x)
+def _(x: Tensor, h: Tensor, p: Tensor, kernels: int) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(_at(kernels).batch.atoms), torch.empty_like(x), torch.empty_like(h)
 
 
 @_gradient.register_fake
-def _(x: Tensor, p: Tensor, seed: Tensor, w: Tensor, kernels: int, by_x: bool) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(p)
+def _(x: Tensor, h: Tensor, p: Tensor, seed: Tensor, w: Tensor, v: Tensor, kernels: int, by_x: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(h), torch.empty_like(p)
 
 
 @_tangent.register_fake
-def _(x: Tensor, p: Tensor, dx: Tensor, dp: Tensor, kernels: int) -> tuple[Tensor, Tensor]:
-    return x.new_empty(_at(kernels).batch.atoms), torch.empty_like(x)
+def _(x: Tensor, h: Tensor, p: Tensor, dx: Tensor, dh: Tensor, dp: Tensor, kernels: int) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(_at(kernels).batch.atoms), torch.empty_like(x), torch.empty_like(h)
 
 
-def _one_by_one(operator: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Any]:
+def _one_by_one(operator: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:
     """The rule of vmap: call for each slice, stack the results."""
 
-    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         columns = [[a] * info.batch_size if d is None else list(a.movedim(d, 0)) for a, d in zip(args, in_dims, strict=True)]
         results = [operator(*row) for row in zip(*columns, strict=True)]
-        return tuple(torch.stack(parts) for parts in zip(*results, strict=True)), (0, 0)
+        return tuple(torch.stack(parts) for parts in zip(*results, strict=True)), (0, 0, 0)
 
     return rule
 
@@ -194,33 +205,34 @@ for _operator in (_evaluate, _gradient, _tangent):
 
 
 class _Evaluate(torch.autograd.Function):
-    """(x, p) -> e, F with reverse mode; all that torch.compile can follow (forward mode is an error there)."""
+    """(x, h, p) -> e, F, G with reverse mode; all that torch.compile can follow (forward mode is an error there)."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, p: Tensor, kernels: int) -> Any:
-        return _evaluate(x, p, kernels)
+    def forward(x: Tensor, h: Tensor, p: Tensor, kernels: int) -> Any:
+        return _evaluate(x, h, p, kernels)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        x, p, ctx.kernels = inputs
-        ctx.save_for_backward(x, p)
-        ctx.save_for_forward(x, p)
+        x, h, p, ctx.kernels = inputs
+        ctx.save_for_backward(x, h, p)
+        ctx.save_for_forward(x, h, p)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         function = _gradient if torch.compiler.is_compiling() else _Gradient.apply
-        return *function(*ctx.saved_tensors, slopes[0], -slopes[1], ctx.kernels, ctx.needs_input_grad[0]), None  # F = -dE/dx
+        by_place = any(ctx.needs_input_grad[:2])
+        return *function(*ctx.saved_tensors, slopes[0], -slopes[1], -slopes[2], ctx.kernels, by_place), None  # F = -dE/dx, G = -dE/dh
 
 
 class _EvaluateBothWays(_Evaluate):
-    """(x, p) -> e, F with reverse and forward mode."""
+    """(x, h, p) -> e, F, G with reverse and forward mode."""
 
     @staticmethod
-    def jvp(ctx: Any, dx: Tensor | None, dp: Tensor | None, _: None) -> Any:  # type: ignore[override]
-        x, p = ctx.saved_tensors
-        return _Tangent.apply(x, p, torch.zeros_like(x) if dx is None else dx, torch.zeros_like(p) if dp is None else dp, ctx.kernels)
+    def jvp(ctx: Any, dx: Tensor | None, dh: Tensor | None, dp: Tensor | None, _: None) -> Any:  # type: ignore[override]
+        given = zip((dx, dh, dp), ctx.saved_tensors, strict=True)
+        return _Tangent.apply(*ctx.saved_tensors, *(_or_zeros(d, at) for d, at in given), ctx.kernels)
 
 
 class _Last(torch.autograd.Function):
@@ -243,14 +255,14 @@ class _Last(torch.autograd.Function):
 
 class _Gradient(_Last):
     @staticmethod
-    def forward(x: Tensor, p: Tensor, seed: Tensor, w: Tensor, kernels: int, by_x: bool) -> Any:
-        return _gradient(x, p, seed, w, kernels, by_x)
+    def forward(x: Tensor, h: Tensor, p: Tensor, seed: Tensor, w: Tensor, v: Tensor, kernels: int, by_x: bool) -> Any:
+        return _gradient(x, h, p, seed, w, v, kernels, by_x)
 
 
 class _Tangent(_Last):
     @staticmethod
-    def forward(x: Tensor, p: Tensor, dx: Tensor, dp: Tensor, kernels: int) -> Any:
-        return _tangent(x, p, dx, dp, kernels)
+    def forward(x: Tensor, h: Tensor, p: Tensor, dx: Tensor, dh: Tensor, dp: Tensor, kernels: int) -> Any:
+        return _tangent(x, h, p, dx, dh, dp, kernels)
 
 
 def _refusal() -> AlgebraError:

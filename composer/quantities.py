@@ -10,6 +10,7 @@ Inside `Term.site(self, env)`:
     self.depth[j]                             parameter of the pair (site, j); self.weight[j, n] its element n
     env.species                               0 .. number of species - 1
     read_at(q, j)                             the site scalar q of the neighbour j
+    operate(("smooth", 1.0, s, 1e-5), q)      a global operation on the site scalar q, such as the smooth part of its potential
     env.table("pair", radii)[j]               numbers that follow from the elements alone and are never fitted
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 from composer.errors import AlgebraError
 from composer.ir import nodes, sums
 from composer.ir.indices import Neighbor, Range, Species
-from composer.ir.nodes import Node, Scalar, at_neighbor, mark, maximum, minimum, parameter, where_less
+from composer.ir.nodes import Node, Scalar, at_neighbor, mark, maximum, minimum, operate, parameter, where_less
 from composer.ir.sums import element, stack
 
 PER = {"model": 0, "species": 1, "pair": 2, "ordered pair": 2, "triplet": 3, "ordered triplet": 3, "unlike triplet": 3}
@@ -212,6 +213,11 @@ def tanh(x: Any) -> Node:
     return nodes.function("tanh", _node(x))
 
 
+def erfc(x: Any) -> Node:
+    """The complementary error function."""
+    return nodes.function("erfc", _node(x))
+
+
 def power(x: Any, y: Any) -> Node:
     """x ** y for x > 0."""
     return nodes.power(_node(x), y if isinstance(y, (int, float)) else _node(y))
@@ -322,12 +328,14 @@ __all__ = [
     "cos",
     "dot",
     "element",
+    "erfc",
     "exp",
     "expm1",
     "log",
     "log1p",
     "maximum",
     "minimum",
+    "operate",
     "power",
     "read_at",
     "row",

@@ -9,8 +9,12 @@ if getattr(composer, "__composer_api__", None) != 1:
     )
 
 from terms.bond import Bond
+from terms.charges import Charges
 from terms.density import Density
+from terms.dispersion import Dispersion
+from terms.electrostatics import Coulomb
 from terms.embedding import Embedding
+from terms.exterior import ExteriorPotential
 from terms.four_body import FourBody
 from terms.pair import BornMayer, Buckingham, LennardJones, Morse, Pair
 from terms.pair_formula import PairFormula
@@ -26,8 +30,12 @@ __all__ = [
     "Bond",
     "BornMayer",
     "Buckingham",
+    "Charges",
+    "Coulomb",
     "Density",
+    "Dispersion",
     "Embedding",
+    "ExteriorPotential",
     "FourBody",
     "LennardJones",
     "Morse",

@@ -6,8 +6,12 @@ from terms import (
     Bond,
     BornMayer,
     Buckingham,
+    Charges,
+    Coulomb,
     Density,
+    Dispersion,
     Embedding,
+    ExteriorPotential,
     FourBody,
     LennardJones,
     Morse,
@@ -51,6 +55,11 @@ TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
     "FourBody, two species": (FourBody(cutoff=4.0, n_max=1, l_max=3), TWO),
     "FourBody, blind": (FourBody(cutoff=4.0, n_max=1, blind=True), TWO),
     "Bond": (Bond(cutoff=4.0), TWO),
+    "Coulomb": (Coulomb(Charges({"C": -0.7, "Si": 0.9}), accuracy=1e-12, cutoff=4.0, sigma=0.9), TWO),
+    "Coulomb, learned": (Coulomb(Charges(learn="per species"), accuracy=1e-12, cutoff=4.0, sigma=1.2), TWO),
+    "Coulomb, of the surroundings": (Coulomb(Charges(Density(cutoff=4.0)), accuracy=1e-12, cutoff=4.0, sigma=1.2), TWO),
+    "ExteriorPotential": (ExteriorPotential(cutoff=5.0, exponents=(1, 6), accuracy=1e-12), TWO),
+    "Dispersion": (Dispersion(accuracy=1e-12, cutoff=5.0, sigma=1.0), TWO),
 }
 
 COMPOSED: dict[str, tuple[Expression, tuple[str, ...]]] = {

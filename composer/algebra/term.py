@@ -35,7 +35,8 @@ class Term(Expression):
             value = getattr(self, field.name)
             if value is not None:
                 object.__setattr__(self, field.name, self._coerced(field, value))
-            if field.name.startswith("cutoff") and not all(is_number(c) and 0 < c < math.inf for c in _flat(value)):
+            left_out = value is None and field.default is None  # the term chooses
+            if field.name.startswith("cutoff") and not left_out and not all(is_number(c) and 0 < c < math.inf for c in _flat(value)):
                 raise AlgebraError(
                     f"{type(self).__name__} was asked for with {field.name} = {value}. A cutoff must be a finite length above 0 Å. Give e.g. 5.0."
                 )
@@ -81,7 +82,9 @@ class Term(Expression):
         return dataclasses.replace(self, fixed=tuple(sorted({**dict(self.fixed), **{k: float(v) for k, v in values.items()}}.items())))
 
     def terms(self) -> list[Term]:
-        return [self]
+        """The term itself and those that its fields are made of, which have parameters too."""
+        found = {term.canonical: term for term in (self, *super().terms())}
+        return [found[k] for k in sorted(found)]
 
     @property
     def amplitude(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from composer.errors import BackendError
 from composer.ir.nodes import Node, is_const, make
 
-FUNCTION_NAMES = {f: f"std::{f}" for f in ("exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p")}
+FUNCTION_NAMES = {f: f"std::{f}" for f in ("exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p")} | {"erfc": "complementary_error"}
 INLINE_LENGTH = 160
 
 

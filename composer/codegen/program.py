@@ -10,26 +10,46 @@ Nothing here knows a term or a back end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from composer.codegen.schedule import Output, Table
 from composer.ir.indices import neighbors, parse_index
 from composer.ir.jvp import Tangent
-from composer.ir.nodes import ONE, ZERO, Node, displacement, mul, parameter, site_input
+from composer.ir.nodes import ONE, ZERO, Node, add, displacement, mul, operate, parameter, site_input
+from composer.ir.sums import rewrite
 from composer.ir.vjp import vjp
+
+
+@dataclass(frozen=True)
+class Global:
+    """A global operation between stages: `target` = A `source`, or without a target the slopes of the form `source` A `other`.
+
+    `tangent` stands for the derivative along the moves of sites and cells; names are those of site arrays.
+    """
+
+    operator: tuple
+    source: str
+    target: str = ""
+    other: str = ""
+    tangent: bool = False
 
 
 @dataclass
 class Program:
-    """Outputs by stage. `fields` are site arrays that a later stage reads at neighbours, `adjoints` are collected from neighbours."""
+    """Outputs by stage. `fields` are site arrays that a later stage reads at neighbours, `adjoints` are collected from neighbours.
+
+    `globals` are done after a stage, `pulls` at the end.
+    """
 
     stages: list[list[Output | Table]]
     fields: dict[int, list[str]] = field(default_factory=dict)
     adjoints: dict[int, list[str]] = field(default_factory=dict)
+    globals: dict[int, list[Global]] = field(default_factory=dict)
+    pulls: list[Global] = field(default_factory=list)
 
     def site_arrays(self) -> list[str]:
         """Names of all site arrays, in a fixed order."""
-        names: dict[str, None] = {}
+        names = {n: None for g in (*self.pulls, *(g for s in self.globals.values() for g in s)) for n in (g.source, g.target, g.other) if n}
         for stage in self.stages:
             for output in stage:
                 if isinstance(output, Table):
@@ -50,6 +70,15 @@ class Program:
 def field_name(node: Node) -> str:
     """Name of the site array that holds a field read at neighbours."""
     return f"field {node.key.hex()}"
+
+
+def global_name(node: Node) -> str:
+    """Name of the site array that holds what a global operation gives."""
+    return f"global {node.key.hex()}"
+
+
+def is_global(node: Node) -> bool:
+    return node.op in ("global", "global_t")
 
 
 def walk(roots: list[Node]) -> list[Node]:
@@ -119,19 +148,19 @@ class _Builder:
         self.memo: dict[Node, int] = {}
         self.outputs: list[Output] = [Output("site", node, name) for name, node in values]
         self.positions, self.parameters = positions, parameters
+        self.received: dict[Node, list[Node]] = {}  # global operation -> parts of its adjoint
+        self.pulls: list[Global] = []
         self.fields = self._fields([n for _, n in values] + [n for n, _ in seeds])
         self.outputs += [Output("site", f, field_name(f)) for f in self.fields]
         self._sweep(seeds)
         for level in sorted({self.stage(f) for f in self.fields}, reverse=True):
-            chosen = [f for f in self.fields if self.stage(f) == level and f"adjoint {field_name(f)}" in self.available]
-            if chosen:
-                self._sweep([(f, site_input(f"adjoint {field_name(f)}")) for f in chosen])
+            self._sweep([(f, a) for f in self.fields if self.stage(f) == level and (a := self._adjoint(f)) is not ZERO])
 
     def _fields(self, roots: list[Node]) -> list[Node]:
         found: dict[Node, None] = {}
         pending = list(roots)
         while pending:
-            inner = [n.args[0] for n in walk([pending.pop()]) if n.op == "near"]
+            inner = [n.args[0] for n in walk([pending.pop()]) if n.op == "near" or is_global(n)]
             pending += [n for n in inner if n not in found]
             found.update(dict.fromkeys(inner))
         return sorted(found, key=self.stage)
@@ -139,17 +168,42 @@ class _Builder:
     def _sweep(self, seeds: list[tuple[Node, Node]]) -> None:
         if not seeds:
             return
-        kinds = {"d": self.positions, "near": self._follows_fields()}
+        follows = self._follows_fields()
+        kinds = {"d": self.positions, "near": follows, "global": follows, "global_t": follows}
         found = vjp(seeds, lambda n: kinds.get(n.op, False) or (self.parameters and is_learnable(n)))
         for leaf, adjoint in sorted(found.items(), key=lambda item: item[0].key):
             if leaf.op == "d":
                 self.outputs.append(Output("force", adjoint, axis=leaf.data[1]))
             elif leaf.op == "param":
                 self.outputs.append(Output("parameter", adjoint, target=leaf))
+            elif is_global(leaf):
+                self.received.setdefault(leaf, []).append(adjoint)
             else:
                 name = f"adjoint {field_name(leaf.args[0])}"
                 self.outputs.append(Output("near", adjoint, name))
                 self.available[name] = max(self.available.get(name, 0), self.stage(adjoint) + 1)
+
+    def _adjoint(self, field: Node) -> Node:
+        """What the field has received from neighbours and, through symmetric maps, from global operations."""
+        name = f"adjoint {field_name(field)}"
+        parts = [site_input(name)] if name in self.available else []
+        for node in sorted((n for n in self.received if n.args[0] is field), key=lambda n: n.key):
+            total = add(*self.received.pop(node))
+            if total is ZERO:
+                continue
+            if self.positions:
+                self._pull(node, total)
+            parts.append(operate(node.data, total, node.op == "global_t"))
+        return add(*parts)
+
+    def _pull(self, node: Node, adjoint: Node) -> None:
+        """Slopes of adjoint A field by positions and cells."""
+        names = []
+        for source in (adjoint, node.args[0]):
+            names.append(field_name(source))
+            if names[-1] not in {o.name for o in self.outputs}:
+                self.outputs.append(Output("site", source, names[-1]))
+        self.pulls.append(Global(node.data, *names[:1], other=names[1], tangent=node.op == "global_t"))
 
     def _follows_fields(self) -> bool:
         return bool(self.fields) and (self.positions or self.parameters)
@@ -158,7 +212,7 @@ class _Builder:
         """First stage in which a node can be computed."""
         found = self.memo.get(node)
         if found is None:
-            if node.op == "near":
+            if node.op == "near" or is_global(node):
                 found = self.stage(node.args[0]) + 1
             elif node.op == "site":
                 found = self.available.get(node.data[0], 0)
@@ -168,13 +222,58 @@ class _Builder:
         return found
 
     def program(self) -> Program:
+        found = self._global_nodes()
+        self._split_sums()
         last = max((self.stage(o.node) for o in self.outputs), default=0)
         placed: list[list[Output]] = [[] for _ in range(last + 1)]
         for output in self.outputs:
             placed[self.stage(output.node)].append(output)
+        done: dict[int, list[Global]] = {}
+        for node in found:
+            operation = Global(node.data, field_name(node.args[0]), global_name(node), tangent=node.op == "global_t")
+            done.setdefault(self.stage(node.args[0]), []).append(operation)
         fields = {n: [o.name for o in s if o.kind == "site" and o.name.startswith("field")] for n, s in enumerate(placed)}
         adjoints = {n: sorted({o.name for o in s if o.kind == "near"}) for n, s in enumerate(placed)}
-        return Program([list(s) for s in placed], fields, adjoints)
+        lowered = [[replace(o, node=_read_globals(o.node)) for o in s] for s in placed]
+        return Program([list(s) for s in lowered], fields, adjoints, done, self.pulls)
+
+    def _global_nodes(self) -> list[Node]:
+        """All global operations of the outputs; what they map is stored for each site."""
+        pending, found = [o.node for o in self.outputs], dict[Node, None]()
+        while pending:
+            for node in walk([pending.pop()]):
+                if is_global(node) and node not in found:
+                    found[node] = None
+                    if field_name(node.args[0]) not in {o.name for o in self.outputs}:
+                        self.outputs.append(Output("site", node.args[0], field_name(node.args[0])))
+        return sorted(found, key=lambda n: n.key)
+
+    def _split_sums(self) -> None:
+        """Parts of a site sum that are known in an earlier stage are stored there, so that no loop over neighbours is run twice."""
+        if not any(is_global(n) for n in walk([o.node for o in self.outputs])):
+            return
+        for output in [o for o in self.outputs if o.kind == "site" and o.node.op == "add"]:
+            last, parts = self.stage(output.node), list(output.node.args)
+            for stage in sorted({self.stage(p) for p in parts} - {last}):
+                early = add(*(p for p in parts if self.stage(p) == stage))
+                if not neighbors_inside(early):
+                    continue
+                name = f"part {early.key.hex()}"
+                if name not in self.available:
+                    self.available[name] = stage
+                    self.outputs.append(Output("site", early, name))
+                parts = [p for p in parts if self.stage(p) != stage]
+                output.node = add(*parts, site_input(name))
+                parts = list(output.node.args) if output.node.op == "add" else [output.node]
+
+
+def _read_globals(node: Node) -> Node:
+    """The node with global operations replaced by the site arrays that hold their values."""
+
+    def here(n: Node) -> Node | None:
+        return n if n.op == "near" else site_input(global_name(n)) if is_global(n) else None
+
+    return rewrite(node, here) if any(is_global(n) for n in walk([node])) else node
 
 
 def halved(energy: Node, symmetric: Callable[[Node], bool]) -> Node | None:
@@ -193,8 +292,6 @@ def halved(energy: Node, symmetric: Callable[[Node], bool]) -> Node | None:
         if len(sums) > 1 or sums[0].op != "sum" or not all(symmetric(leaf) for leaf in walk(factors)) or not _plain(sums[0]):
             return None
         doubled.append(mul(2.0, part))
-    from composer.ir.nodes import add
-
     return add(*doubled) if any(neighbors_inside(p) for p in parts) else None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -23,8 +23,10 @@ from composer.quantities import PER, row, rows
 
 AXES = {"site": 0, "j": 1, "k": 2, "species j": 3, "species k": 4}
 FUNCTIONS = {"exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "sin": torch.sin, "cos": torch.cos, "tanh": torch.tanh}
-FUNCTIONS |= {"expm1": torch.expm1, "log1p": torch.log1p}
+FUNCTIONS |= {"expm1": torch.expm1, "log1p": torch.log1p, "erfc": torch.special.erfc}
 Tables = Mapping[str, Tensor]
+Operate = Callable[[tuple, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""A global operation as its oracle states it: (operator, scalar of the sites, positions, cells, pbc, offsets) -> scalar of the sites."""
 
 
 class Evaluation(NamedTuple):
@@ -36,15 +38,17 @@ class Evaluation(NamedTuple):
     virial: Tensor
 
 
-def evaluate(node: Node, batch: Structures, species_count: int, tables: Tables, inputs: Tables | None = None) -> Evaluation:
+def evaluate(
+    node: Node, batch: Structures, species_count: int, tables: Tables, inputs: Tables | None = None, operate: Operate | None = None
+) -> Evaluation:
     """Site energies and, by automatic differentiation, forces F = -dE/dx and stress = dE/dstrain / V (positive under tension).
 
     Arguments: node, a scalar of the site; batch; number of species of the model; tables, parameter name -> [rows, *shape] (rows as
-    `composer.quantities.row` numbers them); inputs, name of a site input -> [N].
+    `composer.quantities.row` numbers them); inputs, name of a site input -> [N]; operate, the oracle of global operations.
     """
     positions = batch.positions.detach().to(F64).clone().requires_grad_()
     strain = torch.zeros(len(batch.cells), 3, 3, dtype=F64, requires_grad=True)
-    energies = site_values(node, batch, species_count, tables, inputs, positions, strain)
+    energies = site_values(node, batch, species_count, tables, inputs, positions, strain, operate)
     zero = 0.0 * (positions.sum() + strain.sum())  # a constant energy has forces too
     slope = torch.autograd.grad(energies.sum() + zero, [positions, strain])
     volume = torch.linalg.det(batch.cells.to(F64)).abs()
@@ -66,6 +70,7 @@ def site_values(
     inputs: Tables | None = None,
     positions: Tensor | None = None,
     strain: Tensor | None = None,
+    operate: Operate | None = None,
 ) -> Tensor:
     """The scalar of every site [N].
 
@@ -81,14 +86,34 @@ def site_values(
     found = Padded(batch, max((i.cutoff for i in _indices(node) if isinstance(i, Neighbor)), default=1.0))
     x = batch.positions.to(F64) if positions is None else positions
     d = found.displacements(batch, x, strain)  # [N, M, 3]
-    return _Program(node, found, d, batch.species.long(), species_count, tables, inputs or {}).run()
+
+    def everywhere(operator: tuple, values: Tensor) -> Tensor:
+        if operate is None:
+            raise BackendError(f"The global operation {operator} was to be evaluated", "No oracle was given", "Pass operate=")
+        cells, home = batch.cells.to(F64), torch.repeat_interleave(torch.arange(len(batch.cells)), batch.offsets.diff())
+        deformed = torch.eye(3, dtype=F64) + (torch.zeros_like(cells) if strain is None else strain)
+        moved = torch.einsum("na,nab->nb", x, deformed[home])
+        return operate(operator, values, moved, cells @ deformed, batch.pbc.bool(), batch.offsets)
+
+    return _Program(node, found, d, batch.species.long(), species_count, tables, inputs or {}, everywhere).run()
 
 
 Item = tuple[Node, frozenset[str]]  # a node and the slots whose species is that of the neighbour of a surrounding loop
 
 
 class _Program:
-    def __init__(self, root: Node, found: Padded, d: Tensor, species: Tensor, count: int, tables: Tables, inputs: Tables) -> None:
+    def __init__(
+        self,
+        root: Node,
+        found: Padded,
+        d: Tensor,
+        species: Tensor,
+        count: int,
+        tables: Tables,
+        inputs: Tables,
+        operate: Callable[[tuple, Tensor], Tensor],
+    ) -> None:
+        self.operate = operate
         self.root, self.found, self.d, self.species, self.count, self.tables, self.inputs = root, found, d, species, count, tables, inputs
         keys = dict.fromkeys(i.key for i in _indices(root) if isinstance(i, Range))
         self.axes = {key: len(AXES) + n for n, key in enumerate(sorted(keys))}
@@ -118,7 +143,7 @@ class _Program:
             looped = looped | {i.slot for i in bound_of(node) if isinstance(i, Neighbor)}
         elif node.op == "at":
             looped = looped - {getattr(parse_index(node.data[0]), "slot", "")}
-        elif node.op == "near":
+        elif node.op in ("near", "global"):
             looped = frozenset()
         return [self.item(a, looped) for a in node.args]
 
@@ -138,6 +163,8 @@ class _Program:
             case "near":
                 values = args[0].reshape(-1).expand(len(self.species))[self.found.owner]
                 return self.lay(values, 0, AXES[_neighbor(node.data[0]).slot])
+            case "global":
+                return self.lay(self.operate(node.data, args[0].reshape(-1).expand(len(self.species))), 0)
             case "norm":
                 square = args[0] ** 2 + args[1] ** 2 + args[2] ** 2
                 return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)  # slope 0 at zero distance

@@ -16,7 +16,7 @@ from composer.ir.indices import Neighbor, Range, Species, neighbors, parse_index
 from composer.ir.nodes import Node, make
 from composer.ir.sums import bound_of, element, given_of, relation_of, swap
 
-DEAR = {"exp", "log", "sin", "cos", "tanh", "expm1", "log1p", "sqrt", "pow"}
+DEAR = {"erfc", "exp", "log", "sin", "cos", "tanh", "expm1", "log1p", "sqrt", "pow"}
 RECOMPUTE = 3  # operations recomputed for each value that would otherwise be stored
 LEAVES = {"const", "d", "d_t", "param", "param_t", "site", "near", "mark"}
 

@@ -24,16 +24,17 @@ def loss_and_gradient(problem: Problem, u: Array, chunks: list[int] | None = Non
     total, by_theta, by_offset = 0.0, np.zeros(model.size), 0.0
     for number in range(len(batches)) if chunks is None else chunks:
         places, batch = batches[number]
-        value, seed, moves, shift = _cotangents(problem, places, batch, model(batch), u)
+        value, seed, moves, cell_moves, shift = _cotangents(problem, places, batch, model(batch), u)
         inputs = {"seed": seed, "seed_t": torch.ones(batch.atoms, dtype=torch.float64)}
-        out = model.kernel("gradient")(batch, model.flat, inputs=inputs, moves=moves)
+        out = model.kernel("gradient")(batch, model.flat, inputs=inputs, moves=moves, cell_moves=cell_moves)
         assert out.gradient is not None
         total, by_theta, by_offset = total + value, by_theta + out.gradient[model.free].numpy(), by_offset + shift
     return total, np.concatenate([by_theta[problem.active] * slope, np.full(int(problem.offset), by_offset)])
 
 
-def _cotangents(problem: Problem, places: list[int], batch: Batch, result: object, u: Array) -> tuple[float, Tensor, Tensor, float]:
-    """chi2 of a batch, its derivative by site energies [N], minus those by forces on all sites [sites, 3], and by the stress offset."""
+def _cotangents(problem: Problem, places: list[int], batch: Batch, result: object, u: Array) -> tuple[float, Tensor, Tensor, Tensor, float]:
+    """chi2 of a batch, its derivative by site energies [N], minus those by forces on all sites [sites, 3] and on cells [S, 3, 3], and by the
+    stress offset."""
     energy, forces, virial = (getattr(result, n).numpy() for n in ("energy", "forces", "virial"))
     bounds, scales, total, shift = batch.offsets.numpy(), problem.weights.scales, 0.0, 0.0
     seed, by_force, by_virial = np.zeros(batch.atoms), np.zeros((batch.atoms, 3)), np.zeros((batch.structures, 3, 3))
@@ -58,7 +59,8 @@ def _cotangents(problem: Problem, places: list[int], batch: Batch, result: objec
     x = all_positions(batch).numpy()
     # F enters through the forces of the owners and through the virial, sum of x (outer) F over sites; F = -dE/dx
     moves = -(by_force[owner] + np.einsum("sa,sab->sb", x, by_virial[home]))
-    return total, torch.from_numpy(seed), torch.from_numpy(np.ascontiguousarray(moves)), shift
+    by_cells = -np.einsum("sca,sab->scb", batch.cells.numpy(), by_virial)  # and of cells transposed times minus the slopes by cells
+    return total, torch.from_numpy(seed), torch.from_numpy(np.ascontiguousarray(moves)), torch.from_numpy(by_cells), shift
 
 
 def lbfgs(problem: Problem, start: Array, limit: int = 500, report: Callable[[Step], None] = lambda step: None) -> tuple[Array, list[Step]]:

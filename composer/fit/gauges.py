@@ -53,6 +53,9 @@ def _degree(expression: Expression, index: dict[str, int], conditions: list[Arra
     """How an expression scales, as weights of the terms' exponents [terms]; what must be zero goes to `conditions`."""
     if isinstance(expression, Term):
         unit = np.zeros(len(index))
+        for inner in (t for operand in expression.operands for t in operand.terms()):  # what a term is made of does not scale it
+            if inner.digest in index:
+                conditions.append(np.eye(len(index))[index[inner.digest]])
         if expression.digest in index:
             unit[index[expression.digest]] = 1.0
         return unit

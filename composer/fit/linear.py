@@ -52,7 +52,7 @@ def _of(node: Node, inner: list[Present]) -> Present:
     match node.op:
         case "param":
             return frozenset((node.data[0],)), frozenset()
-        case "add" | "sum" | "stack" | "at" | "near":
+        case "add" | "sum" | "stack" | "at" | "near" | "global":
             return keys, products
         case "mul":
             return keys, products | {frozenset((a, b)) for a in inner[0][0] for b in inner[1][0]}

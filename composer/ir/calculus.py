@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from composer.ir.nodes import ONE, ZERO, Node, add, const, function, mul, power, reciprocal, where_less
@@ -25,6 +26,7 @@ PARTIALS: dict[str, Callable[[Node], list[Node]]] = {
     "sqrt": lambda n: [mul(0.5, reciprocal(n))],
     "sin": lambda n: [function("cos", n.args[0])],
     "cos": lambda n: [mul(-1.0, function(_SIN, n.args[0]))],
+    "erfc": lambda n: [mul(-2.0 / math.sqrt(math.pi), function("exp", mul(-1.0, power(n.args[0], 2))))],
     "tanh": lambda n: [add(1.0, mul(-1.0, power(n, 2)))],
     "norm": _norm,
     "where": lambda n: [ZERO, ZERO, where_less(n.args[0], n.args[1], 1.0, 0.0), where_less(n.args[0], n.args[1], 0.0, 1.0)],

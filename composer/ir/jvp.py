@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from composer.ir.calculus import partials, times
 from composer.ir.indices import parse_index
-from composer.ir.nodes import ZERO, Node, add, at_neighbor
+from composer.ir.nodes import ZERO, Node, add, at_neighbor, operate
 from composer.ir.sums import bound_of, element, given_of, relation_of, stack, sum_over
 
 LEAVES = ("const", "d", "d_t", "param", "param_t", "site", "mark")
@@ -28,6 +28,8 @@ class Tangent:
         if node.op in LEAVES:
             return ZERO if node.op in ("const", "mark") else self.leaf(node)
         inner = [self(a) for a in node.args]
+        if node.op == "global":  # the map itself changes with the positions
+            return add(operate(node.data, inner[0]), operate(node.data, node.args[0], tangent=True))
         if all(t is ZERO for t in inner):
             return ZERO
         match node.op:

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from composer.errors import AlgebraError
 from composer.ir.indices import Index, Neighbor, Range, Species
 
-FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p")
+FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p", "erfc")
 _TABLE: WeakValueDictionary[bytes, Node] = WeakValueDictionary()
 
 
@@ -132,6 +132,21 @@ def at_neighbor(field: Node, index: Neighbor) -> Node:
             f"Only a scalar of a site can be read at a neighbour. Found free indices {sorted(i.key for i in field.free)}. Sum over them first."
         )
     return field if is_const(field) else make("near", (field,), (index.key,), (index,))
+
+
+def operate(operator: tuple, field: Node, tangent: bool = False) -> Node:
+    """A global operation: a symmetric linear map of a site scalar over the whole structure, named by plain data.
+
+    With `tangent`, the derivative of the map along the moves of the sites and cells, applied to the same scalar.
+    """
+    if field.free:
+        raise AlgebraError(
+            f"A global operation was asked for on free indices {sorted(i.key for i in field.free)}. It takes a scalar of the site. Sum over them first."
+        )
+    if is_const(field, 0.0):
+        return ZERO
+    factor, base = _coefficient(field)
+    return mul(factor, make("global_t" if tangent else "global", (base,), tuple(operator)))
 
 
 # ---- arithmetic ------------------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from composer.ir.nodes import (
     mark,
     mul,
     norm,
+    operate,
     parameter,
     power,
     where_less,
@@ -156,6 +157,11 @@ class _Rewrite:
         return found
 
 
+def rewrite(node: Node, here: Callable[[Node], Node | None]) -> Node:
+    """The node with every part for which `here` gives a replacement exchanged for it."""
+    return _Rewrite(here)(node)
+
+
 def rebuild(node: Node, args: Sequence[Node]) -> Node:
     """The same operation on other arguments."""
     if tuple(args) == node.args:
@@ -175,6 +181,8 @@ def rebuild(node: Node, args: Sequence[Node]) -> Node:
             return stack(parse_index(node.data[0]), args)  # type: ignore[arg-type]
         case "norm":
             return norm(*args)
+        case "global" | "global_t":
+            return operate(node.data, args[0], node.op == "global_t")
         case op if op in FUNCTIONS:
             return function(op, args[0])
     return make(node.op, args, node.data)

@@ -86,8 +86,10 @@ class _Sweep:
                 key = (node.args[0], relation)
                 if self.is_active(node.args[0]):
                     self.elements.setdefault(key, {}).setdefault((node.data[0], node.data[1]), []).append(adjoint)
-            case "near":
-                raise AlgebraError("A field read at a neighbour must be a wanted node of the sweep. Found one that is not. Ask for it.")
+            case "near" | "global" | "global_t":
+                raise AlgebraError(
+                    "Fields read at a neighbour and global operations must be wanted nodes of the sweep. Found one that is not. Ask for it."
+                )
             case _:
                 for arg, partial in zip(node.args, partials(node), strict=True):
                     if self.is_active(arg) and partial is not ZERO:

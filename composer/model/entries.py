@@ -31,12 +31,11 @@ class Entry:
 
 
 def entries_of(expression: Expression, env: Environment) -> list[Entry]:
-    count = len(env.symbols)
     """The tables of E0 and of every parameter of every term."""
-    entries = [Entry(E0, E0, "species", (), "eV", torch.zeros(count, dtype=torch.float64), True)]
+    entries = [Entry(E0, E0, "species", (), "eV", torch.zeros(len(env.symbols), dtype=torch.float64), True)]
     labels = expression.labels()
     for term in expression.terms():
-        entries += [_entry(term, name, labels[term.digest], count) for name in term.params()]
+        entries += [_entry(term, name, labels[term.digest], env.symbols) for name in term.params()]
     return entries
 
 
@@ -48,14 +47,15 @@ def known_of(env: Environment) -> list[Entry]:
     ]
 
 
-def _entry(term: Term, name: str, label: str, species: int) -> Entry:
+def _entry(term: Term, name: str, label: str, symbols: tuple[str, ...]) -> Entry:
     param = term.params()[name]
     shape = tuple(int(getattr(term, s)) for s in param.shape)
     fixed = dict(term.fixed)
     value = fixed.get(name)
-    start = np.full((rows(param.per, species), *shape), param.default if value is None else value, dtype=float)
+    start = np.full((rows(param.per, len(symbols)), *shape), param.default if value is None else value, dtype=float)
     if param.start and value is None:
-        start[:] = np.asarray(getattr(term, param.start)(), dtype=float)
+        given = getattr(term, param.start)
+        start[:] = np.asarray(given() if shape else given(symbols), dtype=float)
     return Entry(
         f"{term.digest}.{name}",
         f"{label}.{name}",

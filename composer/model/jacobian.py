@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,33 +14,38 @@ from composer.runtime.kernel import Kernel
 MATRIX = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # place of xx, xy, ... zz in xx, yy, zz, yz, xz, xy
 
 
-def jacobian(kernel: Callable[[str], Kernel], batch: Batch, flat: Tensor, free: Tensor, seeds: Tensor | None = None) -> Jacobian:
-    """The Jacobian by the free ones of the numbers `flat` [P all] on a full batch; `seeds` [N] weigh the site energies."""
+def jacobian(
+    kernel: Callable[[str], Kernel], batch: Batch, flat: Tensor, free: Tensor, staged: Sequence[int] | None, seeds: Tensor | None = None
+) -> Jacobian:
+    """The Jacobian by the free ones of the numbers `flat` [P all] on a full batch; `seeds` [N] weigh the site energies.
+
+    Numbers in `staged` take one tangent of the whole energy each; None stands for all of them, and that there is no kernel of columns.
+    """
     size = len(flat)
     ones = torch.ones(batch.atoms, dtype=torch.float64) if seeds is None else seeds.to(torch.float64)
     energy = torch.zeros(batch.structures, size, dtype=torch.float64)
     kernel("parameters")(batch, flat, inputs={"seed": ones}, into=(None, energy), by_structure=True)
-    if len(kernel("forces").code.stages) > 1:
-        forces, strained = _by_tangents(kernel("tangent"), batch, flat)
+    forces = torch.zeros(size, batch.atoms, 3, dtype=torch.float64)
+    voigt = torch.zeros(size, batch.structures, 6, dtype=torch.float64)
+    if staged is None:
+        staged = free.nonzero().flatten().tolist()
     else:
-        forces = torch.zeros(size, batch.atoms, 3, dtype=torch.float64)
-        voigt = torch.zeros(size, batch.structures, 6, dtype=torch.float64)
         kernel("columns")(batch, flat, inputs={"seed": ones}, into=(forces, voigt))
-        strained = voigt[:, :, MATRIX].reshape(-1, batch.structures, 3, 3)
+    strained = voigt[:, :, MATRIX].reshape(-1, batch.structures, 3, 3)
+    if staged:
+        _by_tangents(kernel("tangent"), batch, flat, staged, forces, strained)
     volume = torch.where(batch.pbc.all(1), torch.linalg.det(batch.cells).abs(), torch.nan)
     return Jacobian(energy[:, free], forces[free].permute(1, 2, 0), strained[free].permute(1, 2, 3, 0), volume)
 
 
-def _by_tangents(tangent: Kernel, batch: Batch, flat: Tensor) -> tuple[Tensor, Tensor]:
-    """Forces [P all, N, 3] and virials [P all, S, 3, 3], one forward derivative for each number."""
-    forces, strained = [], []
+def _by_tangents(tangent: Kernel, batch: Batch, flat: Tensor, numbers: Sequence[int], forces: Tensor, strained: Tensor) -> None:
+    """Forces [P all, N, 3] and virials [P all, S, 3, 3], one forward derivative for each of the numbers."""
     x = all_positions(batch)
     still = torch.zeros_like(x)
-    for q in range(len(flat)):
+    for q in numbers:
         unit = torch.zeros_like(flat)
         unit[q] = 1.0
         out = tangent(batch, flat, x, tangents=unit, moves=still)
         assert out.forces is not None
-        forces.append(fold(batch, out.forces))
-        strained.append(virial(batch, x, out.forces))
-    return torch.stack(forces), torch.stack(strained)
+        forces[q] = fold(batch, out.forces)
+        strained[q] = virial(batch, x, out.forces) + (0.0 if out.cells is None else batch.cells.transpose(1, 2) @ out.cells)

@@ -172,11 +172,12 @@ class Model:
         out = self.kernel("half" if batch.half else "forces")(batch, self.flat, positions)
         assert out.forces is not None
         site = out.site["e"][: batch.atoms]
+        strained = virial(batch, positions, out.forces)
         return Result(
             batch,
             by_structure(batch, site),
             fold(batch, out.forces),
-            virial(batch, positions, out.forces),
+            strained if out.cells is None else strained + batch.cells.transpose(1, 2) @ out.cells,
             lambda: self._energies(batch, site),
         )
 
@@ -187,7 +188,14 @@ class Model:
     def jacobian(self, structures: Any, seeds: Tensor | None = None) -> Jacobian:
         """Derivatives of energy, forces and virial by the free parameters; `seeds` [N] weigh the site energies."""
         batch = structures if isinstance(structures, Batch) else self.prepare(structures)
-        return jacobian(self.kernel, whole(batch), self.flat, self.free, seeds)
+        return jacobian(self.kernel, whole(batch), self.flat, self.free, self.staged, seeds)
+
+    @cached_property
+    def staged(self) -> list[int] | None:
+        """Free numbers that occur in parts of several stages, whose columns are tangents; None if the energy has no part of one stage."""
+        local, keys = programs.parts(self.node)
+        slots = [self.layout.slots[e.key] for e in self.entries if e.key in keys and e.free]
+        return None if local is None else [q for s in slots for q in range(s.offset, s.offset + s.size)]
 
     # ---- kernels
 
@@ -208,7 +216,7 @@ class Model:
 
     def build(self, batch: Batch, kinds: Sequence[str] = ("forces", "energies", "parameters", "gradient", "tangent", "columns")) -> None:
         """Compile several kernels for the row length of a batch, side by side."""
-        build([self.kernel(k) for k in kinds], batch)
+        build([self.kernel(k) for k in kinds if k != "columns" or self.staged is not None], batch)
 
     def dump(self, kind: str = "forces") -> str:
         """The program of a kernel as text: values, outputs and loops of every stage, with parameters by their names."""

@@ -9,7 +9,7 @@ from composer.codegen.jacobian import columns
 from composer.codegen.program import Program
 from composer.errors import AlgebraError
 from composer.ir.indices import Neighbor
-from composer.ir.nodes import Node
+from composer.ir.nodes import Node, add
 from composer.model.entries import E0
 
 KINDS = ("forces", "seeded", "half", "energies", "parameters", "gradient", "tangent", "columns")
@@ -33,7 +33,8 @@ def program(kind: str, node: Node, halved: Node | None, per: Mapping[str, str], 
         case "tangent":
             return programs.tangent(node)
         case "columns":
-            seeded = programs.site_input("seed") * node
+            local = parts(node)[0]
+            seeded = programs.site_input("seed") * (node if local is None else local)
             return Program([[columns(seeded, per, species)]], {0: []}, {0: []})  # type: ignore[list-item]
     raise AlgebraError(f"A kernel {kind!r} was asked for. Known are {', '.join(KINDS)}, half for plain sums over pairs. Use one of these.")
 
@@ -49,13 +50,26 @@ def halved(node: Node, per: Mapping[str, str], species: int) -> Node | None:
     return programs.halved(node, symmetric)
 
 
+def parts(node: Node) -> tuple[Node | None, frozenset[str]]:
+    """The part of the energy that one stage states, if it has neighbours, and the keys of the tables that occur outside of it."""
+    summands = node.args if node.op == "add" else (node,)
+    staged = [p for p in summands if any(n.op in ("near", "global") for n in _everything(p))]
+    local = [p for p in summands if p not in staged]
+    keys = frozenset(n.data[0] for p in staged for n in _everything(p) if n.op == "param")
+    return add(*local) if any(n.op == "sum" for p in local for n in _everything(p)) else None, keys
+
+
 def cutoff(node: Node) -> float:
     """The largest distance (Å) at which atoms see each other, 1 where they never do."""
+    return max((i.cutoff for n in _everything(node) for i in n.free if isinstance(i, Neighbor)), default=1.0)
+
+
+def _everything(root: Node) -> list[Node]:
     seen: dict[Node, None] = {}
-    pending = [node]
+    pending = [root]
     while pending:
         one = pending.pop()
         if one not in seen:
             seen[one] = None
             pending.extend(one.args)
-    return max((i.cutoff for n in seen for i in n.free if isinstance(i, Neighbor)), default=1.0)
+    return list(seen)

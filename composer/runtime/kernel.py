@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from composer.codegen.cpp import PRELUDE, Stage
 from composer.codegen.layout import Layout
-from composer.codegen.program import Program
+from composer.codegen.program import Global, Program
 from composer.codegen.schedule import Output as OutputNode
 from composer.errors import DataError
 from composer.neighbors import Batch, all_positions
+from composer.ops.operators import Bound
 from composer.quantities import row
 from composer.runtime import cache, threads
 from composer.runtime.build import library
@@ -44,6 +45,7 @@ class Output:
     site: dict[str, Tensor]
     forces: Tensor | None
     gradient: Tensor | None
+    cells: Tensor | None = None  # minus the derivative by cells at fixed sites [S, 3, 3], where global operations have one
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Code:
     forces: bool
     gradient: bool
     shared: bool  # neighbours are written to in a way that blocks of one structure must not do at once
+    globals: list[list[list]] = field(default_factory=list)  # by stage: operator, source, target, other, tangent
+    pulls: list[list] = field(default_factory=list)
 
 
 def generate(name: str, program: Program, layout: Layout) -> Code:
@@ -75,10 +79,16 @@ def generate(name: str, program: Program, layout: Layout) -> Code:
         [program.fields.get(n, []) for n in numbers],
         [program.adjoints.get(n, []) for n in numbers],
         max(s.scratch_rows() for s in stages),
-        "force" in kinds,
+        "force" in kinds or bool(program.pulls),
         "parameter" in kinds,
         bool(kinds & {"near", "table"}),
+        [[_plain(g) for g in program.globals.get(n, [])] for n in numbers],
+        [_plain(g) for g in program.pulls],
     )
+
+
+def _plain(operation: Global) -> list:
+    return [list(operation.operator), operation.source, operation.target, operation.other, operation.tangent]
 
 
 class Kernel:
@@ -123,12 +133,14 @@ class Kernel:
         moves: Tensor | None = None,
         into: tuple[Tensor | None, Tensor] | None = None,
         by_structure: bool = False,
+        cells: Tensor | None = None,
+        cell_moves: Tensor | None = None,
     ) -> Output:
         """Run on a batch.
 
         Arguments: flat parameters [P]; positions of all sites [sites, 3] (default: the batch's own); inputs, site arrays [atoms] by
         name; tangents of the parameters [P]; moves, tangents of all sites [sites, 3]; into, zeroed tensors that take the place of forces and
-        gradient; by_structure, one gradient for each structure [S, P].
+        gradient; by_structure, one gradient for each structure [S, P]; cells [S, 3, 3] and their tangents, for global operations alone.
         """
         x = all_positions(batch) if positions is None else positions
         site = self._site_arrays(batch, inputs or {})
@@ -155,13 +167,34 @@ class Kernel:
             scratch_stride=self.code.rows * ld, ld=ld, threads=count,
             atoms=batch.atoms, structures=batch.structures,
         )  # fmt: skip
+        bound = Bound(batch, x, batch.cells if cells is None else cells, moves, cell_moves) if any(self.code.globals) else None
         for stage, function in enumerate(functions):
             function(ctypes.byref(args))
             self._exchange(batch, site, stage)
+            if bound is not None:
+                self._operate(bound, batch, site, stage)
         if into is not None:
             return Output(dict(site), None, None)
         total = None if forces is None else forces.sum(0) if shared else forces[0]
-        return Output(dict(site), total, None if gradient is None else gradient.sum(0))
+        by_cells = None if bound is None or total is None else self._pull(bound, batch, site, total)
+        return Output(dict(site), total, None if gradient is None else gradient.sum(0), by_cells)
+
+    def _operate(self, bound: Bound, batch: Batch, site: dict[str, Tensor], stage: int) -> None:
+        """Global operations on what a stage has stored."""
+        pulled = {(tuple(operator), other) for operator, _, _, other, tangent in self.code.pulls if not tangent}
+        for operator, source, target, _, tangent in self.code.globals[stage]:
+            keep = (tuple(operator), source) in pulled
+            site[target][: batch.atoms] = bound.apply(tuple(operator), site[source][: batch.atoms], source, keep, tangent)
+
+    def _pull(self, bound: Bound, batch: Batch, site: dict[str, Tensor], forces: Tensor) -> Tensor:
+        """Forces of global operations are added to those of the atoms; returns minus the slopes by cells."""
+        by_cells = torch.zeros(batch.structures, 3, 3, dtype=torch.float64)
+        for operator, source, _, other, tangent in self.code.pulls:
+            u, v = site[source][: batch.atoms], site[other][: batch.atoms]
+            by_x, by_h = bound.pull(tuple(operator), u, v, other, tangent)
+            forces[: batch.atoms] -= by_x
+            by_cells -= by_h
+        return by_cells
 
     def _site_arrays(self, batch: Batch, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         site: dict[str, Tensor] = {}

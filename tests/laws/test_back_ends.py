@@ -7,6 +7,7 @@ from torch import Tensor
 
 from composer.autograd import call
 from composer.codegen import reference
+from composer.ops import dense
 from tests.laws.subjects import Subject, assert_close, assert_columns, random
 
 
@@ -47,7 +48,7 @@ def _expected(subject: Subject) -> tuple[Tensor, ...]:
     model, batch = subject.model, subject.batch
     flat, x = model.flat.clone().requires_grad_(), batch.positions.clone().requires_grad_()
     strain = torch.zeros(batch.structures, 3, 3, dtype=torch.float64, requires_grad=True)
-    energies = reference.site_values(model.node, batch, len(model.species), subject.tables_of(flat), {}, x, strain)
+    energies = reference.site_values(model.node, batch, len(model.species), subject.tables_of(flat), {}, x, strain, dense.operate)
     by_x, by_strain = torch.autograd.grad(energies.sum(), [x, strain], create_graph=True)
     home = torch.repeat_interleave(torch.arange(batch.structures), batch.offsets.diff())
     energy = torch.zeros(batch.structures, dtype=torch.float64).index_add(0, home, energies)

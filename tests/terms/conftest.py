@@ -12,6 +12,7 @@ from ase import Atoms
 
 from composer.algebra import Expression
 from composer.codegen import reference
+from composer.ops import dense
 from composer.quantities import Environment, rows
 
 
@@ -22,7 +23,10 @@ def tables(expression: Expression, env: Environment, values: Mapping[str, Any], 
     for term in expression.terms():
         for name, param in term.params().items():
             shape = (rows(param.per, len(env.symbols)), *(getattr(term, s) for s in param.shape))
-            start = torch.tensor(getattr(term, param.start)() if param.start else param.default, dtype=torch.float64).expand(shape)
+            start = param.default
+            if param.start:
+                start = getattr(term, param.start)(*(() if param.shape else (env.symbols,)))
+            start = torch.tensor(start, dtype=torch.float64).expand(shape)
             if seed is not None:
                 spread = torch.rand(shape, generator=random, dtype=torch.float64)
                 start = start * (0.8 + 0.4 * spread) if start.any() else spread - 0.5
@@ -51,6 +55,8 @@ def evaluate() -> Callable[..., reference.Evaluation]:
     def run(expression: Expression, species: Sequence[str], *structures: Atoms, seed: int | None = None, **values: Any) -> Any:
         env = Environment(species)
         node = expression.site(env)
-        return reference.evaluate(node, batch_of(structures, species), len(species), tables(expression, env, values, seed))
+        return reference.evaluate(
+            node, batch_of(structures, species), len(species), tables(expression, env, values, seed), operate=dense.operate
+        )
 
     return run

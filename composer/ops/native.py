@@ -1,0 +1,112 @@
+"""The compiled sums of `longrange.cpp`, called on tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from composer.ops.sites import Moves, Sites, Values
+from composer.runtime import threads
+from composer.runtime.build import library
+
+_P, _I, _D = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+
+
+class Split(ctypes.Structure):
+    """How 1/r^p is split: p, width sigma (Å; 0 for the whole), cutoff (Å in real space, 1/Å in k space)."""
+
+    _fields_ = (("p", _D), ("sigma", _D), ("cutoff", _D))
+    p: float
+    sigma: float
+    cutoff: float
+
+
+_TENSORS = ("x", "xd", "h", "hd", "u", "ud", "phi", "phid", "gx", "gxd", "gh", "ghd")
+
+
+class _Call(ctypes.Structure):
+    _fields_ = (
+        [("split", Split)]
+        + [(n, _I) for n in ("structures", "order", "slopes", "threads")]
+        + [("offsets", _P)]
+        + [(n, _P) for n in _TENSORS]
+        + [("constant", _D), ("own", _D)]
+        + [(n, _P) for n in ("size", "mesh", "meshd", "strain", "straind", "ghost_offsets", "first", "index", "owner", "shift", "open", "length", "nodes", "weights", "lines")]
+    )  # fmt: skip
+
+
+@functools.cache
+def compiled() -> ctypes.CDLL:
+    """The library, built on first use."""
+    built = library(Path(__file__).with_name("longrange.cpp").read_text(encoding="utf-8"))
+    for name in ("ewald", "direct", "short_range", "slab_cell", "slab", "mesh_influence", "mesh_spread", "mesh_gather"):
+        getattr(built, name).argtypes, getattr(built, name).restype = [ctypes.POINTER(_Call)], None
+    built.split_values.argtypes, built.split_values.restype = [ctypes.POINTER(Split), _I, _I, _P, _P], None
+    built.spline_values.argtypes, built.spline_values.restype = [_I, _D, _P, _P], None
+    return built
+
+
+@dataclass
+class Call:
+    """One call: inputs are kept alive, outputs are zeroed here; with moves everything carries a derivative."""
+
+    split: Split
+    sites: Sites
+    u: Tensor
+    moves: Moves | None
+    slopes: bool
+    constant: float = 0.0
+    own: float = 0.0
+    order: int = 0
+    more: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.values = _zeros(self.sites)
+        self.along = None if self.moves is None else _zeros(self.sites)
+        s, m = self.sites, self.moves
+        given = {"x": s.x, "h": s.h, "u": self.u} | ({} if m is None else {"xd": m.x, "hd": m.h, "ud": m.u})
+        outputs = {"phi": self.values.phi, "gx": self.values.x, "gh": self.values.h}
+        if self.along is not None:
+            outputs |= {"phid": self.along.phi, "gxd": self.along.x, "ghd": self.along.h}
+        self.tensors = {n: _dense(t) for n, t in given.items()} | outputs
+        self.offsets = self.sites.offsets.contiguous()
+
+    def run(self, name: str) -> tuple[Values, Values | None]:
+        """Call a function of the library."""
+        call = _Call(
+            split=self.split, structures=self.sites.structures, order=self.order, slopes=int(self.slopes), threads=threads.count(),
+            offsets=self.offsets.data_ptr(), constant=self.constant, own=self.own,
+            **{n: t.data_ptr() for n, t in (self.tensors | self.more).items()},
+        )  # fmt: skip
+        getattr(compiled(), name)(ctypes.byref(call))
+        return self.values, self.along
+
+
+def split_values(p: float, sigma: float, kind: int, at: np.ndarray) -> np.ndarray:
+    """V_LR(r), V_SR(r) or vhat_LR(k) for kind 0, 1, 2 and their slopes by r^2 or k^2 for 3, 4, 5, at r (Å) or k (1/Å)."""
+    at = np.ascontiguousarray(at, float)
+    out = np.empty_like(at)
+    compiled().split_values(ctypes.byref(Split(p, sigma, 0.0)), kind, at.size, at.ctypes.data, out.ctypes.data)
+    return out
+
+
+def spline_values(order: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and their slopes [order] of an atom that stands a fraction of the spacing beyond a mesh point."""
+    weights, slopes = np.empty(order), np.empty(order)
+    compiled().spline_values(order, fraction, weights.ctypes.data, slopes.ctypes.data)
+    return weights, slopes
+
+
+def _zeros(sites: Sites) -> Values:
+    f64 = torch.float64
+    return Values(torch.zeros(len(sites.x), dtype=f64), torch.zeros_like(sites.x), torch.zeros(sites.structures, 3, 3, dtype=f64))
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(torch.float64).contiguous()

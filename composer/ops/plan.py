@@ -1,0 +1,137 @@
+"""How a long-range sum is done: widths, cutoffs, orders and meshes from the accuracy asked for. No clock, no state: same input, same plan."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+from composer.errors import BackendError
+from composer.ops.bounds import MELT, SHARE, spacing, wave_cutoff, width
+
+ORDERS = (4, 5, 6, 7, 8)
+PAIR_COST, WAVE_COST = 10.0, 2.0  # ns of one core for a pair, and for an atom and a vector: measured once, for choices only
+CUTOFFS = tuple(2 ** (n / 4) for n in range(4, 17))  # 2 .. 16 Å
+MOST_BYTES = 16e9  # a larger mesh is refused
+
+Rows = tuple[tuple[float, ...], ...]  # cell [3, 3], Å
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`method` "ewald" with a cutoff (1/Å), or "mesh" with an order and three numbers of points; `cost` in ns of one core."""
+
+    method: str
+    cutoff: float = 0.0
+    order: int = 0
+    mesh: tuple[int, int, int] = (0, 0, 0)
+    cost: float = 0.0
+
+
+@lru_cache(maxsize=4096)  # a pure function of numbers, asked for at every call
+def plan(
+    cell: Rows,
+    atoms: int,
+    p: float,
+    sigma: float,
+    accuracy: float,
+    method: str = "auto",
+    order: int | None = None,
+    mesh: tuple[int, int, int] | None = None,
+) -> Plan:
+    """The cheaper of a sum over k and a mesh for one cell [3, 3] (Å).
+
+    Arguments: cell; atoms in it; p and sigma (Å) of the split; accuracy, relative force error; method "auto", "ewald" or "mesh"; order
+    and mesh to fix these by hand.
+    Errors: BackendError for unknown methods or orders, and for a mesh that would not fit in memory.
+    """
+    if method not in ("auto", "ewald", "mesh"):
+        raise BackendError(f"The method {method!r} was asked for", "Known are auto, ewald, mesh and direct", 'Write method="auto"')
+    if order is not None and order not in ORDERS:
+        raise BackendError(f"A mesh of order {order} was asked for", "Forces need orders 4 to 8 to be smooth", "Write order=5")
+    volume = volume_of(cell)
+    rho = max(atoms, 1) / volume
+    chosen = [] if method == "mesh" else [waves(cell, atoms, volume, rho, sigma, accuracy * SHARE)]
+    if method == "mesh" or mesh is not None or method == "auto":
+        orders = ORDERS if order is None else (order,)
+        chosen += [points(cell, atoms, rho, sigma, accuracy * SHARE, n, mesh) for n in orders]
+    best = min(chosen, key=lambda c: (c.cost, c.order))
+    if best.method == "mesh" and 24.0 * math.prod(best.mesh) > MOST_BYTES:
+        raise BackendError(
+            f"A long-range sum of relative accuracy {accuracy:g} was asked for",
+            f"Its mesh of {best.mesh} points needs {24e-9 * math.prod(best.mesh):.0f} GB",
+            "Ask for less accuracy or choose a longer cutoff",
+        )
+    return best
+
+
+def waves(cell: Rows, atoms: int, volume: float, rho: float, sigma: float, error: float) -> Plan:
+    """The sum over k: its cutoff and cost."""
+    cutoff = wave_cutoff(sigma, rho, error)
+    vectors = volume * cutoff**3 / (12 * math.pi**2)  # half of the sphere
+    return Plan("ewald", cutoff, cost=vectors * (WAVE_COST * atoms + 30.0))
+
+
+def points(cell: Rows, atoms: int, rho: float, sigma: float, error: float, order: int, mesh: tuple[int, int, int] | None = None) -> Plan:
+    """A mesh of an order: the coarsest one that is fine enough, and its cost."""
+    if mesh is None:
+        h = spacing(sigma, rho, error, order)
+        a, b, c = (smooth_even(max(length / h, order + 1)) for length in map(math.hypot, *zip(*cell, strict=True)))
+        mesh = (a, b, c)
+    total = math.prod(mesh)
+    cost = atoms * (2.0 * order**3 + 60.0) + total * (0.6 * math.log2(total) + 2.0) + 2e5
+    return Plan("mesh", 0.0, order, mesh, cost)
+
+
+def volume_of(cell: Rows) -> float:
+    """Volume of a cell, Å^3."""
+    (a, b, c), (d, e, f), (g, h, i) = cell
+    return abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
+
+
+@lru_cache(maxsize=4096)
+def smooth_even(least: float) -> int:
+    """The smallest even number >= `least` without prime factors above 7."""
+    n = 2 * math.ceil(least / 2 - 1e-9)
+    while not _is_smooth(n):
+        n += 2
+    return n
+
+
+def _is_smooth(n: int) -> bool:
+    for prime in (2, 3, 5, 7):
+        while n % prime == 0:
+            n //= prime
+    return n == 1
+
+
+@lru_cache(maxsize=4096)
+def best(
+    cell: Rows,
+    atoms: int,
+    p: float,
+    accuracy: float,
+    method: str = "auto",
+    cutoff: float | None = None,
+    sigma: float | None = None,
+    order: int | None = None,
+    mesh: tuple[int, int, int] | None = None,
+) -> tuple[float, float]:
+    """Cutoff and sigma (Å) of the cheapest sum.
+
+    Cutoffs and densities are taken from ladders, so that similar structures share one choice.
+    """
+    volume = volume_of(cell)
+    rho = 2.0 ** round(math.log2(max(atoms, 1) / volume))
+    if cutoff is not None and sigma is not None:
+        return float(cutoff), float(sigma)
+    if cutoff is None and sigma is not None:
+        return sigma * math.sqrt(2 * math.log(2 / MELT / accuracy / SHARE)), float(sigma)
+    choices = CUTOFFS if cutoff is None else (float(cutoff),)
+
+    def cost(rc: float) -> float:
+        pairs = 0.5 * atoms * (atoms / volume) * 4 / 3 * math.pi * rc**3
+        return PAIR_COST * pairs + plan(cell, atoms, p, width(rc, rho, accuracy * SHARE), accuracy, method, order, mesh).cost
+
+    rc = min(choices, key=cost)
+    return rc, width(rc, rho, accuracy * SHARE)

@@ -1,0 +1,168 @@
+"""The smooth part of 1/r^p sums for batches of structures: sums over k, particle meshes, open structures and slabs, chosen for each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from composer.errors import BackendError
+from composer.ops.native import Call, Split, split_values
+from composer.ops.plan import Plan, plan
+from composer.ops.sites import Moves, Sites, Values
+
+
+def own(p: float, sigma: float) -> float:
+    """V_LR(0), Å^-p: what an ion must not feel of itself."""
+    return 1 / (math.gamma(p / 2 + 1) * (2 * sigma**2) ** (p / 2))
+
+
+def background(p: float, sigma: float) -> float:
+    """vhat_LR(0) for p > 3, minus the neutralising background for p < 3: the coefficient of Q/V in phi, Å^(3-p)."""
+    return 0.0 if p == 3 else math.pi**1.5 * (2 * sigma**2) ** ((3 - p) / 2) / math.gamma(p / 2) * 2 / (p - 3)
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """phi_i = sum_j u_j V_LR(r_ij) over all images without i itself; see `composer.ops.dense` for V_LR.
+
+    p and sigma (Å) split 1/r^p; `accuracy` is the force error relative to that of a melt; `method` is "auto", "ewald" or "mesh";
+    `order` and `mesh` fix a mesh by hand.
+    """
+
+    p: float
+    sigma: float
+    accuracy: float
+    method: str = "auto"
+    order: int | None = None
+    mesh: tuple[int, int, int] | None = None
+
+    def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
+        groups: dict[str, list[int]] = {}
+        plans: dict[int, Plan] = {}
+        sizes, periodic = sites.offsets.diff().tolist(), sites.pbc.sum(1).tolist()
+        for s in range(sites.structures):
+            kind = {0: "open", 2: "slab", 3: ""}.get(periodic[s])
+            if kind is None:
+                raise BackendError(
+                    "A long-range sum was asked for",
+                    f"Structure {s} is periodic in one direction only",
+                    "Make it periodic in two or three directions, or open in all",
+                )
+            if kind == "":
+                plans[s] = self.plan(sites.h[s], sizes[s])
+                kind = plans[s].method
+            groups.setdefault(kind if kind != "mesh" else f"mesh {s}", []).append(s)
+        if len(groups) == 1 and sites.structures == len(next(iter(groups.values()))):
+            return self.run(next(iter(groups)), sites, u, moves, slopes, plans.get(0))
+        return self.scatter(groups, sites, u, moves, slopes, plans)
+
+    def plan(self, cell: Tensor, atoms: int) -> Plan:
+        """How the sum over k of one structure is done; a function of its cell and size alone."""
+        rows = tuple(map(tuple, cell.tolist()))
+        return plan(rows, atoms, self.p, self.sigma, self.accuracy, self.method, self.order, self.mesh)
+
+    def scatter(
+        self, groups: dict[str, list[int]], sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, plans: dict[int, Plan]
+    ) -> tuple[Values, Values | None]:
+        """Run the groups one after the other and put their results in place."""
+        empty = [torch.zeros(len(u), dtype=u.dtype), torch.zeros_like(sites.x), torch.zeros_like(sites.h)]
+        values, along = Values(*empty), None if moves is None else Values(*(e.clone() for e in empty))
+        for kind, chosen in groups.items():
+            atoms = sites.atoms_of(chosen)
+            offsets = torch.cat([torch.zeros(1, dtype=torch.int64), sites.offsets.diff()[chosen].cumsum(0)])
+            part = Sites(sites.x[atoms], sites.h[chosen], sites.pbc[chosen], offsets)
+            moved = None if moves is None else Moves(moves.x[atoms], moves.h[chosen], moves.u[atoms])
+            found = self.run(kind, part, u[atoms], moved, slopes, plans.get(chosen[0]))
+            for out, new in zip((values, along), found):
+                if out is not None and new is not None:
+                    out.phi[atoms], out.x[atoms], out.h[chosen] = new.phi, new.x, new.h
+        return values, along
+
+    def run(
+        self, kind: str, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, chosen: Plan | None
+    ) -> tuple[Values, Values | None]:
+        if kind == "open":
+            return self.call(sites, u, moves, slopes).run("direct")
+        if kind == "slab":
+            return self.slabs(sites, u, moves, slopes)
+        assert chosen is not None
+        if kind == "ewald":
+            return self.call(sites, u, moves, slopes, chosen.cutoff).run("ewald")
+        return self.on_mesh(sites, u, moves, slopes, chosen)
+
+    def call(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, cutoff: float = 0.0, order: int = 0) -> Call:
+        split = Split(self.p, self.sigma, cutoff)
+        return Call(split, sites, u, moves, slopes, background(self.p, self.sigma), own(self.p, self.sigma), order)
+
+    def on_mesh(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, chosen: Plan) -> tuple[Values, Values | None]:
+        """Spread, transform, weigh, transform back, gather: two transforms, two more for a derivative along moves."""
+        call, size = self.call(sites, u, moves, slopes, order=chosen.order), list(chosen.mesh)
+        names = ("mesh",) if moves is None else ("mesh", "meshd")
+        call.more = {"size": torch.tensor(size)} | {n: torch.zeros(size, dtype=torch.float64) for n in names}
+        call.more |= {n: torch.zeros(3, 3, dtype=torch.float64) for n in (("strain",) if moves is None else ("strain", "straind"))}
+        call.run("mesh_spread")
+        for n in names:
+            call.more[n] = torch.view_as_real(torch.fft.rfftn(call.more[n]))
+        call.run("mesh_influence")
+        for n in names:
+            call.more[n] = torch.fft.irfftn(torch.view_as_complex(call.more[n]), s=size, norm="forward")
+        return call.run("mesh_gather")
+
+    def slabs(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool) -> tuple[Values, Values | None]:
+        """Sums in tall cells, corrected for the images above and below on the line of k normal to the slab.
+
+        In closed form for p = 1 (Yeh and Berkowitz, J. Chem. Phys. 111, 3155 (1999), with the terms of a net charge); else the sum over that line is
+        replaced by the integral, of which it is a coarse quadrature.
+        """
+        if self.p != 1 and not self.p > 3:
+            raise BackendError(
+                f"The sum of 1/r^{self.p:g} over a slab was asked for",
+                "Slabs (two periodic directions) are known for p = 1 and p > 3",
+                "Give the cell a third periodic direction with enough vacuum",
+            )
+        open_ = (~sites.pbc).int().argmax(1)
+        heights = torch.tensor([self.height(sites, s, int(open_[s])) for s in range(sites.structures)], dtype=torch.float64)
+        tall = Sites(sites.x, sites.h.clone(), sites.pbc | True, sites.offsets)
+        moved = None if moves is None else Moves(moves.x, moves.h.clone(), moves.u)
+        cell = self.call(tall, u, moved, slopes)
+        lines = [self.line(sites, s, float(heights[s])) for s in range(sites.structures)]
+        counts = torch.tensor([0, *(len(k) for k, _ in lines)]).cumsum(0)
+        nodes, weights = (torch.cat(parts) for parts in zip(*lines, strict=True))
+        cell.more = {"open": open_, "length": heights, "nodes": nodes, "weights": weights, "lines": counts}
+        cell.run("slab_cell")
+        values, along = self(tall, u, moved, slopes)
+        call = self.call(Sites(sites.x, sites.h, sites.pbc, sites.offsets), u, moves, slopes)
+        call.more = cell.more
+        call.values, call.along = values, along
+        call.tensors |= {"phi": values.phi, "gx": values.x, "gh": values.h}
+        if along is not None:
+            call.tensors |= {"phid": along.phi, "gxd": along.x, "ghd": along.h}
+        return call.run("slab")
+
+    def line(self, sites: Sites, s: int, height: float) -> tuple[Tensor, Tensor]:
+        """Nodes k (1/Å) and weights that turn the sum over k = 2 pi n/height into the integral over k; none for p = 1."""
+        if self.p == 1:
+            return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64)
+        most = math.sqrt(2 * math.log(1e3 / self.accuracy)) / self.sigma
+        x, w = np.polynomial.legendre.leggauss(60 + math.ceil(most * height / 2))
+        k = 2 * math.pi / height * np.arange(1, math.floor(1.5 * most * height / (2 * math.pi)) + 1)
+        at = np.concatenate([[0.0], k, most * (x + 1) / 2])
+        rule = np.concatenate([[-1 / height], np.full(len(k), -2 / height), w * most / (2 * math.pi)])
+        level = np.concatenate([[background(self.p, self.sigma)], split_values(self.p, self.sigma, 2, at[1:])])
+        return torch.from_numpy(at), torch.from_numpy(rule * level)
+
+    def height(self, sites: Sites, s: int, open_: int) -> float:
+        """Height of the tall cell (Å): above the slab, the field of images has died to the accuracy."""
+        a, b = sites.h[s, (open_ + 1) % 3], sites.h[s, (open_ + 2) % 3]
+        normal = torch.linalg.cross(a, b)
+        normal = normal / normal.norm()
+        z = sites.x[sites.offsets[s] : sites.offsets[s + 1]] @ normal
+        thick = float(z.max() - z.min()) if len(z) else 0.0
+        widest = max(float(a.norm()), float(b.norm()))
+        gap = max(widest * math.log(10 / self.accuracy) / (2 * math.pi), 6 * self.sigma)
+        step = widest / 4  # in steps, so that a vibrating slab keeps its cell
+        return math.ceil((thick + gap) / step + 0.5) * step

@@ -1,0 +1,141 @@
+"""Long-range terms in expressions: values, scopes, learning (acceptance 22; laws are in tests/laws)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+import composer
+from composer.algebra import Expression
+from composer.errors import AlgebraError, BackendError
+from composer.fit.gauges import gauges
+from composer.model import Model
+from composer.units import COULOMB
+from terms import Charges, Coulomb, Density, Dispersion, ExteriorPotential, Pair
+from tests.longrange.systems import F64, crystal, salt
+
+
+def rock_salt(n: int, shake: float = 0.15, seed: int = 0) -> Atoms:
+    x, _, cell = salt(n, shake, seed=seed)
+    return Atoms((["Na"] * 4 + ["Cl"] * 4) * n**3, x.numpy(), cell=cell.numpy(), pbc=True)
+
+
+def test_madelung_energy_of_a_model() -> None:
+    """A model and the plain sum agree with the published constant to the accuracy."""
+    x, q, cell, wanted = crystal("NaCl", 5.64)
+    atoms = Atoms(["Na" if c > 0 else "Cl" for c in q], x.numpy(), cell=cell.numpy(), pbc=True)
+    for accuracy in (1e-3, 1e-5, 1e-8):
+        found = Model(Coulomb(Charges({"Na": 1, "Cl": -1}), accuracy=accuracy), ["Na", "Cl"])(atoms)
+        assert abs(float(found.energy) / (COULOMB * wanted) - 1) < accuracy
+        assert abs(float(found.forces.abs().max())) < 1e-10
+
+
+def test_charges_are_read_like_the_fixed_ones() -> None:
+    """Learned charges at the values +1 and -1, undamped, give the energies of the fixed ones; a shift of both changes nothing."""
+    atoms = rock_salt(1)
+    fixed = Model(Coulomb(Charges({"Na": 1, "Cl": -1})), ["Na", "Cl"])(atoms)
+    learned = Model(Coulomb(Charges(learn="per species"), damping=0.0), ["Na", "Cl"])
+    for shift in (0.0, 0.7):
+        found = learned.with_parameters({"Coulomb.Charges.charge": torch.tensor([1.0 + shift, -1.0 + shift], dtype=F64)})(atoms)
+        assert abs(float(found.energy / fixed.energy) - 1) < 1e-12
+        assert float((found.forces - fixed.forces).abs().max()) < 1e-10
+
+
+def test_inner_expressions_have_a_scope_of_their_own() -> None:
+    """Charges from a Density do not tie with the same Density outside, and are no gauge of a product."""
+    inner = Density(cutoff=4.0)
+    expression: Expression = Coulomb(Charges(inner)) + Pair(cutoff=4.0) * (1 + inner)
+    model = Model(expression, ["Na"])
+    assert {"Coulomb.Charges.Density.coefficients", "Density.coefficients"} <= set(model.parameters)
+    assert gauges(model).shape[1] == gauges(Model(Pair(cutoff=4.0) * (1 + inner), ["Na"])).shape[1]
+    assert composer.expression(expression.json()) == expression
+
+
+def test_exterior_potential_of_a_pair() -> None:
+    """Acceptance 22: V_LR (1 - f^2) inside, V_LR beyond, smooth at the cutoff; channels do not mix."""
+    for p in (1, 6):
+        term = ExteriorPotential(cutoff=6.0, exponents=(p,), accuracy=1e-12)
+        table = torch.zeros(4, 1, dtype=F64)
+        table[1, 0] = 1.0  # what a site of the first species feels of the second
+        model = Model(term, ["Na", "Cl"]).with_parameters({"ExteriorPotential.coefficients": table})
+
+        def value(r: float, model: Model = model) -> float:
+            energies = model([Atoms("NaCl", [[0, 0, 0], [r, 0, 0]])]).energies
+            assert float(energies[1]) == 0.0
+            return float(energies[0])
+
+        for r in (1.5, 4.0, 5.9, 6.1, 9.0):
+            s = r * r / 2.0
+            smooth = math.erf(math.sqrt(s)) / r if p == 1 else (1 - math.exp(-s) * (1 + s + s * s / 2)) / r**6
+            inside = (1 - (0.5 - 0.5 * math.cos(math.pi * r / 6))) ** 2 if r < 6 else 0.0
+            assert abs(value(r) - smooth * (1 - inside)) < 1e-14
+        h = 0.02
+        bends = [(value(r + h) - 2 * value(r) + value(r - h)) / h**2 for r in (6 - h, 6 + h)]
+        assert abs(bends[0] - bends[1]) < 0.1 * abs(bends[0]) + 1e-6
+
+
+def test_recovering_charges_from_energies_and_forces() -> None:
+    """Charges of a salt are found within 1 % from energies and forces alone, together with a pair potential."""
+    truth = Model(Pair(cutoff=4.5, n_max=3) + Coulomb(Charges(learn="per species"), accuracy=1e-4), ["Na", "Cl"])
+    random = torch.Generator().manual_seed(2)
+    pair = 0.3 * torch.randn(3, 3, dtype=F64, generator=random)
+    truth = truth.with_parameters({"Coulomb.Charges.charge": torch.tensor([0.8, -0.8], dtype=F64), "Pair.coefficients": pair})
+    frames = []
+    for seed in range(6):
+        atoms = rock_salt(1, shake=0.25, seed=seed)
+        atoms.set_cell(atoms.cell * (0.94 + 0.03 * seed), scale_atoms=True)
+        found = truth(atoms)
+        frames.append((atoms, float(found.energy), found.forces))
+    start = Model(truth.expression, ["Na", "Cl"])
+    theta = start.theta.clone()
+    for _ in range(12):  # Gauss-Newton
+        model = start.with_parameters(theta)
+        rows, residuals = [], []
+        for atoms, energy, forces in frames:
+            found, columns = model(atoms), model.jacobian(atoms)
+            rows += [columns.energy, columns.forces.reshape(-1, model.size)]
+            residuals += [found.energy - energy, (found.forces - forces).reshape(-1)]
+        theta = theta - torch.linalg.lstsq(torch.cat(rows), torch.cat(residuals)[:, None], driver="gelsd").solution[:, 0]
+    charge = start.with_parameters(theta).parameters["Coulomb.Charges.charge"]
+    assert abs(abs(float(charge[0] - charge[1])) / 1.6 - 1) < 0.01
+
+
+def test_energy_is_kept_in_motion() -> None:
+    """A melt of 64 ions: the drift of 300 steps of velocity Verlet is far below a thousandth of the kinetic energy."""
+    from ase import units
+    from ase.md.verlet import VelocityVerlet
+
+    expression = Coulomb(Charges({"Na": 1, "Cl": -1}), accuracy=1e-4, cutoff=6.0) + Pair(cutoff=5.0, n_max=2)
+    model = Model(expression, ["Na", "Cl"])
+    model = model.with_parameters({"Pair.coefficients": torch.tensor([[0.0, 0.0], [40.0, 40.0], [0.0, 0.0]], dtype=F64)})
+    atoms = rock_salt(2, shake=0.05)
+    atoms.calc = model.calculator()
+    speeds = np.random.default_rng(0).normal(size=(64, 3)) * np.sqrt(300 * units.kB / atoms.get_masses())[:, None]
+    atoms.set_velocities(speeds - speeds.mean(0))
+    totals = []
+    dynamics = VelocityVerlet(atoms, 1.0 * units.fs)
+    for _ in range(6):
+        dynamics.run(50)
+        totals.append(atoms.get_total_energy())
+    assert np.ptp(totals) < 2e-3 * atoms.get_kinetic_energy()
+
+
+def test_bad_declarations_are_named() -> None:
+    for make, text in (
+        (lambda: Charges(), "Exactly one of three ways"),
+        (lambda: Charges({"Na": 1}, learn="per species"), "Exactly one"),
+        (lambda: Coulomb({"Na": 1}), "It takes Charges"),  # type: ignore[arg-type]
+        (lambda: Coulomb(Charges({"Na": 1}), accuracy=2.0), "accuracy lies"),
+        (lambda: Model(Coulomb(Charges({"Na": 1})), ["Na", "Cl"]), 'Add "Cl"'),
+        (lambda: ExteriorPotential(cutoff=5.0, exponents=(3,)), "Exponents are"),
+        (lambda: Dispersion(accuracy=-1.0), "accuracy lies"),
+    ):
+        with pytest.raises(AlgebraError, match=text):
+            make()
+    wire = Atoms("NaCl", [[0, 0, 0], [2.5, 0, 0]], cell=[5, 0, 0], pbc=[True, False, False])
+    with pytest.raises(BackendError, match="one direction"):
+        Model(Coulomb(Charges({"Na": 1, "Cl": -1})), ["Na", "Cl"])(wire)
