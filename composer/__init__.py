@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from composer import longrange
     from composer.algebra import Expression, Scale, Term, exp, log1p, sqrt, tanh
     from composer.calculator import Calculator, ExtrapolationWarning
     from composer.data import Data, Frame, read_data
@@ -48,6 +49,7 @@ _NAMES = {
     "runtime.threads": "set_threads",
     "search": "search",
 }
+_MODULES = ("longrange",)
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "fit",
     "Fitted",
     "Frame",
+    "longrange",
     "log1p",
     "Model",
     "parse_expression",
@@ -165,6 +168,8 @@ class _Face(ModuleType):
             super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"composer.{name}")
         if name not in _HOME:
             raise AttributeError(f"module 'composer' has no attribute {name!r}; it offers {', '.join(__all__)}")
         if _HOME[name] in ("fit", "fisher", "search", "demo"):

@@ -101,6 +101,7 @@ class Pair(Term):
     """phi = sum_n c_n R_n(r), an expansion in the radial basis `basis` with n_max functions up to `cutoff` (Å).
 
     coefficients c (eV) per pair; `inner` (Å) is the start of the sampled range, a quarter of the cutoff by default.
+    `Pair("A*exp(-r/rho)", cutoff=8, A=..., rho=...)` is short for the PairFormula.
     """
 
     cutoff: float
@@ -108,6 +109,13 @@ class Pair(Term):
     basis: str = "chebyshev"
     inner: float | None = None
     coefficients = Param(0.0, unit="eV", per="pair", shape=("n_max",), amplitude=True)
+
+    def __new__(cls, formula: str | None = None, **fields: Any) -> Any:
+        if formula is None:
+            return super().__new__(cls)
+        from terms.pair_formula import PairFormula
+
+        return PairFormula(formula, **fields)
 
     def check(self) -> None:
         radial.check(self)

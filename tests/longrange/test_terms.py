@@ -15,7 +15,7 @@ from composer.errors import AlgebraError, BackendError
 from composer.fit.gauges import gauges
 from composer.model import Model
 from composer.units import COULOMB
-from terms import Charges, Coulomb, Density, Dispersion, ExteriorPotential, Pair
+from terms import Charges, Coulomb, Density, Dispersion, ExteriorPotential, Pair, PairFormula
 from tests.longrange.systems import F64, crystal, salt
 
 
@@ -139,3 +139,10 @@ def test_bad_declarations_are_named() -> None:
     wire = Atoms("NaCl", [[0, 0, 0], [2.5, 0, 0]], cell=[5, 0, 0], pbc=[True, False, False])
     with pytest.raises(BackendError, match="one direction"):
         Model(Coulomb(Charges({"Na": 1, "Cl": -1})), ["Na", "Cl"])(wire)
+
+
+def test_the_face_offers_the_sums_and_a_formula_is_a_pair() -> None:
+    x, q, cell, _ = crystal("NaCl", 5.64)
+    assert composer.longrange.potential(x, q, cell).shape == q.shape
+    numbers = {"A": 1000.0, "rho": 0.3}
+    assert Pair("A*exp(-r/rho)", cutoff=8, **numbers) == PairFormula("A*exp(-r/rho)", cutoff=8, **numbers)  # type: ignore[call-arg]
