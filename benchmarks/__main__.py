@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: `python -m benchmarks core|accuracy --json out.json`."""
+"""Command line of the benchmarks: `python -m benchmarks core|accuracy|export --json out.json`."""
 
 import json
 import os
@@ -27,6 +27,7 @@ class Suite(StrEnum):
 
     core = "core"
     accuracy = "accuracy"
+    export = "export"
 
 
 def main(

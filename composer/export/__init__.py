@@ -5,6 +5,7 @@ from __future__ import annotations
 from composer.export.folder import Export
 from composer.export.plugin import lammps_plugin
 from composer.export.targets import TARGETS
+from composer.export.validation import Validation, validate
 from composer.export.writing import export
 
-__all__ = ["TARGETS", "Export", "export", "lammps_plugin"]
+__all__ = ["TARGETS", "Export", "Validation", "export", "lammps_plugin", "validate"]

@@ -48,7 +48,14 @@ class CStage(Stage):
     def _entry(self) -> str:
         cases = [f"case {n}: {self.name}_visit(A, {n}); break;" for n in LENGTHS]
         return "\n".join(
-            [f"static void {self.name}(const potential_system* A) {{", "switch (A->row) {", *cases, f"default: {self.name}_visit(A, A->row);", "}", "}"]
+            [
+                f"static void {self.name}(const potential_system* A) {{",
+                "switch (A->row) {",
+                *cases,
+                f"default: {self.name}_visit(A, A->row);",
+                "}",
+                "}",
+            ]
         )
 
     def _array_sizes(self) -> list[tuple[str, int]]:
@@ -104,7 +111,7 @@ def c_source(model: Model) -> str:
             "/* Written by composer from an expression of physics terms. The interface is explained in potential.h. */",
             *(f"#define {name} {value}" for name, value in macros.items()),
             (HOME / "prelude.c").read_text(),
-            _list("int", "PAIR", pairs),
+            *([_list("int", "PAIR", pairs)] if any("PAIR[" in text for text in code) else []),
             _list("double", "P", [repr(v) for v in model.flat.tolist()]),
             _list("char *const", "SYMBOLS", [f'"{s}"' for s in model.species]),
             *_exchanges("FORWARD", [[names.index(a) for a in program.fields.get(n, [])] for n in numbers]),

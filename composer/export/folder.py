@@ -85,10 +85,14 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"The export {folder} was to be read", f"Its {MANIFEST} is no JSON: {error}", again) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("files"), dict):
-        raise DataError(f"The export {folder} was to be read", f"Its {MANIFEST} is of another kind", "Give a folder written by model.export")
+        raise DataError(
+            f"The export {folder} was to be read", f"Its {MANIFEST} is of another kind", "Give a folder written by model.export"
+        )
     if content.get("schema") != SCHEMA:
         raise DataError(
-            f"The export {folder} was to be read", f"It has schema {content.get('schema')}, this composer knows {SCHEMA}", "Update composer, or export again"
+            f"The export {folder} was to be read",
+            f"It has schema {content.get('schema')}, this composer knows {SCHEMA}",
+            "Update composer, or export again",
         )
     for name, expected in content["files"].items():
         path = folder / Path(name).name

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from composer.export.c_source import c_header, c_source
+from composer.export.lammps_engine import Lammps
 from composer.export.library import Library, build_library
 from composer.export.plugin import NAME, has_lammps, lammps_plugin
 from composer.model import Model
@@ -47,6 +48,16 @@ def check_engine(folder: Path, model: Model) -> Library:
     return Library(folder / LIBRARY, model)
 
 
+def engine(folder: Path, model: Model) -> Lammps:
+    """LAMMPS with the plugin."""
+    commands = [
+        f"plugin load {lammps_plugin()}",
+        f"pair_style composer {folder / DESCRIPTION}",
+        f"pair_coeff * * {' '.join(model.species)}",
+    ]
+    return Lammps(model.species, commands)
+
+
 def description(model: Model, library: bytes) -> str:
     """The text of potential.txt: what the library is, closed by a hash of all lines."""
     text = "\n".join(
@@ -67,7 +78,9 @@ def features() -> list[str]:
     """The instruction sets that the compiler uses for this processor, by the names that the system gives them."""
     compiler = find_compiler()
     flags = [flag for flag in compile_flags(compiler, openmp=False) if flag.startswith("-m")]
-    said = subprocess.run([*compiler.command, *flags, "-dM", "-E", "-x", "c", "/dev/null"], capture_output=True, text=True, check=False).stdout
+    said = subprocess.run(
+        [*compiler.command, *flags, "-dM", "-E", "-x", "c", "/dev/null"], capture_output=True, text=True, check=False
+    ).stdout
     used = {name.lower().replace("_", "") for name in re.findall(r"#define __(\w+?)__ 1$", said, re.MULTILINE)}
     known = [name for name in cpu_features().split() if re.match(ARITHMETIC, name)]
     return sorted({name for name in known if name.replace("_", "") in used})

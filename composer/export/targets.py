@@ -31,10 +31,9 @@ class Target:
         return self._module().check_engine
 
     @property
-    def engine(self) -> Callable[[Path, Model], Engine]:
-        """The engine that users run, for `validate`; the one of the check where the target has no other."""
-        module = self._module()
-        return getattr(module, "engine", module.check_engine)
+    def engine(self) -> Callable[[Path, Model], Engine] | None:
+        """The engine that users run, for `validate`, where it is another than that of the check."""
+        return getattr(self._module(), "engine", None)
 
     def _module(self) -> Any:
         return import_module(f"composer.export.{self.module}")
@@ -50,5 +49,9 @@ def find_target(name: str) -> Target:
     """The target of a name. Errors: DataError with all names."""
     if name not in TARGETS:
         known = "\n".join(f"  {n:12s} {t.says}" for n, t in TARGETS.items())
-        raise DataError(f"An export to {name!r} was asked for", f"Known targets are\n{known}\n", 'Write for example model.export("folder", target="lammps")')
+        raise DataError(
+            f"An export to {name!r} was asked for",
+            f"Known targets are\n{known}\n",
+            'Write for example model.export("folder", target="lammps")',
+        )
     return TARGETS[name]

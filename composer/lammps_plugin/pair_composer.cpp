@@ -95,10 +95,7 @@ void PairComposer::act_on_types() {
 
 void PairComposer::init_style() { neighbor->add_request(this, NeighConst::REQ_FULL); }
 
-double PairComposer::init_one(int i, int j) {
-  if (!setflag[i][j]) error->all(FLERR, "pair_style composer has no species for atom types {} and {}. Name them in pair_coeff * *, or use hybrid", i, j);
-  return potential->cutoff;
-}
+double PairComposer::init_one(int, int) { return potential->cutoff; }
 
 // ---- forces ----
 
