@@ -17,6 +17,8 @@ from composer.runtime.build import compile_flags, cpu_features, find_compiler
 
 SCHEMA = 1
 DESCRIPTION, LIBRARY, INPUT = "potential.txt", "potential.so", "potential.lmp"
+HEAD = """# For an input with units metal. The species stand in the order of the atom types: repeat or reorder them as the data file needs.
+"""
 ARITHMETIC = "avx|fma|bmi|sse4_|sve|asimd"  # instruction sets that compiled arithmetic needs
 
 
@@ -31,16 +33,10 @@ def write(model: Model, folder: Path, shown: str) -> str:
         shutil.copyfile(lammps_plugin(), folder / NAME)
     else:
         plugin = NAME
-    lines = [
-        "units metal",
-        f"plugin load {plugin}",
-        f"pair_style composer {shown}/{DESCRIPTION}",
-        f"pair_coeff * * {' '.join(model.species)}",
-    ]
-    text = "# The species stand in the order of the atom types; repeat or reorder them as the data file needs.\n" + "\n".join(lines) + "\n"
-    (folder / INPUT).write_text(text)
+    lines = [f"plugin load {plugin}", f"pair_style composer {shown}/{DESCRIPTION}", f"pair_coeff * * {' '.join(model.species)}"]
+    (folder / INPUT).write_text(HEAD + "\n".join(lines) + "\n")
     hint = "" if has_lammps() else f"\nNo LAMMPS was found: build {NAME} with composer lammps-plugin where it is."
-    return f"In a LAMMPS input (also in {shown}/{INPUT}):\n" + "\n".join(f"  {line}" for line in lines) + hint
+    return f"In a LAMMPS input with units metal (or: include {shown}/{INPUT}):\n" + "\n".join(f"  {line}" for line in lines) + hint
 
 
 def check_engine(folder: Path, model: Model) -> Library:

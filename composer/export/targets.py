@@ -42,6 +42,11 @@ class Target:
 TARGETS: dict[str, Target] = {
     "c": Target("c", "one dependency-free potential.c and potential.h"),
     "lammps": Target("lammps", "a library for pair_style composer, with newton on or off and MPI"),
+    "sw": Target("sw", "a Stillinger-Weber file of LAMMPS"),
+    "tersoff": Target("tersoff", "a Tersoff file of LAMMPS"),
+    "lepton": Target("lepton", "formulas for pair_style lepton of LAMMPS, for sums over pairs"),
+    "table": Target("table", "tables for pair_style table of LAMMPS, for sums over pairs", bar=1e-6),
+    "eam": Target("eam", "a setfl file for eam/alloy or eam/fs, for pairs and a function of one density", bar=1e-6),
 }
 
 
