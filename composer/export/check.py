@@ -28,8 +28,9 @@ def differences(theirs: Values, ours: Values) -> dict[str, float]:
     found = {
         "energy": abs(theirs.energy - ours.energy) / max(abs(ours.energy), FLOOR * atoms),
         "forces": _relative(theirs.forces, ours.forces),
-        "virial": _relative(theirs.virial, ours.virial),
     }
+    if theirs.virial is not None and ours.virial is not None:
+        found["virial"] = _relative(theirs.virial, ours.virial)
     if theirs.energies is not None and ours.energies is not None:
         found["site energies"] = _relative(theirs.energies, ours.energies)
     return found

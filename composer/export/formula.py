@@ -126,6 +126,12 @@ class _Writer:
         return float(self.model.flat[slot.offset + place])
 
 
+def _power(base: str, n: int) -> str:
+    if n < 0:
+        return f"1/{base}" if n == -1 else f"1/({base}^{-n})"
+    return f"{base}^{n}"
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text.strip("()"))

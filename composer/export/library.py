@@ -26,7 +26,7 @@ class Values:
 
     energy: float  # eV
     forces: np.ndarray  # [n, 3] eV/Å
-    virial: np.ndarray  # [3, 3] eV, -dE/dstrain
+    virial: np.ndarray | None  # [3, 3] eV, -dE/dstrain
     energies: np.ndarray | None = None  # [n] eV
 
 

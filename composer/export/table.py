@@ -11,7 +11,7 @@ from composer.export.native import FOLDER, Native, note, write_input
 from composer.export.shape import Shape, pair_shape
 from composer.model import Model
 
-POINTS = 20_000
+POINTS = 8_000
 LEAST = 0.4  # Å, where tables begin: LAMMPS stops when atoms come closer
 
 

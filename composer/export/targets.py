@@ -8,19 +8,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from composer.errors import DataError
+from composer.errors import BackendError, DataError
 from composer.export.check import Engine
 from composer.model import Model
 
 
 @dataclass(frozen=True)
 class Target:
-    """A module with write(model, folder, shown) -> usage and check_engine(folder, model) -> Engine; `bar`, allowed relative difference."""
+    """A module with write(model, folder, shown) -> usage, check_engine(folder, model) -> Engine, and engine where that is another one."""
 
     module: str
     says: str
-    bar: float = 1e-10
+    bar: float = 1e-10  # allowed difference, relative
     periodic: bool = False  # whether its engine takes periodic structures alone
+    package: str = ""  # what has to be installed
 
     @property
     def write(self) -> Callable[[Model, Path, str], str]:
@@ -36,7 +37,14 @@ class Target:
         return getattr(self._module(), "engine", None)
 
     def _module(self) -> Any:
-        return import_module(f"composer.export.{self.module}")
+        try:
+            return import_module(f"composer.export.{self.module}")
+        except ModuleNotFoundError as error:
+            if not self.package or (error.name or "").startswith("composer"):
+                raise
+            raise BackendError(
+                f"The target {self.module} was asked for", f"Python has no module {error.name}", f"Type pip install {self.package}"
+            ) from None
 
 
 TARGETS: dict[str, Target] = {
@@ -47,6 +55,9 @@ TARGETS: dict[str, Target] = {
     "lepton": Target("lepton", "formulas for pair_style lepton of LAMMPS, for sums over pairs"),
     "table": Target("table", "tables for pair_style table of LAMMPS, for sums over pairs", bar=1e-6),
     "eam": Target("eam", "a setfl file for eam/alloy or eam/fs, for pairs and a function of one density", bar=1e-6),
+    "torchsim": Target("torchsim", "a ModelInterface of TorchSim", package="torch-sim-atomistic"),
+    "openmm": Target("openmm", "a CustomNonbondedForce or a PythonForce of OpenMM", package="openmm"),
+    "ipi": Target("ipi", "a client of i-PI over a socket"),
 }
 
 

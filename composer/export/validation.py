@@ -111,7 +111,7 @@ def _compared(name: str, engine: Engine, model: Model, structures: Sequence[Atom
     lines = [Line(f"{name}: {what} against the model", value, bar, f"{len(structures)} structures") for what, value in found.items()]
     lines.append(Line(f"{name}: forces against differences of energy", force_error(engine, structures[0]), SLOPE))
     whole = next((s for s in structures if all(s.pbc)), None)
-    if whole is not None:
+    if whole is not None and engine(whole).virial is not None:
         lines.append(Line(f"{name}: virial against differences of energy", strain_error(engine, whole), SLOPE, "six strains"))
     return lines
 
@@ -133,6 +133,7 @@ def force_error(engine: Engine, atoms: Atoms, seed: int = 0) -> float:
 def strain_error(engine: Engine, atoms: Atoms) -> float:
     """Largest difference of the virial from central differences of the energy by the six strains, relative to its largest element."""
     virial = engine(atoms).virial
+    assert virial is not None
     errors = []
     for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)):
         ends = []
