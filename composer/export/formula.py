@@ -71,11 +71,7 @@ class _Writer:
             case "mul":
                 return "*".join(self.text(x, places) for x in args)
             case "pow":
-                return (
-                    f"{self.text(args[0], places)}^{node.data[0]}"
-                    if node.data[0] > 0
-                    else f"1/({self.text(args[0], places)}^{-node.data[0]})"
-                )
+                return _power(self.text(args[0], places), node.data[0])
             case "expm1":
                 return f"exp({self.text(args[0], places)})-1"
             case "log1p":

@@ -33,9 +33,8 @@ def serve(model: Model, symbols: Sequence[str], address: str, periodic: bool = T
     atoms.cell = [1000.0, 1000.0, 1000.0]  # until the server says its own
     atoms.calc = Calculator(model)
     host, colon, port = address.rpartition(":")
-    where = {"host": host, "port": int(port)} if colon and port.isdigit() else {"unixsocket": address}
     try:
-        client = SocketClient(**where)
+        client = SocketClient(host, int(port)) if colon and port.isdigit() else SocketClient(unixsocket=address)
     except OSError as error:
         raise DataError(f"i-PI was looked for at {address}", str(error), "Start i-PI first, with the same address") from None
     client.run(atoms, use_stress=periodic)

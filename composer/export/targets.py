@@ -43,20 +43,20 @@ class Target:
             if not self.package or (error.name or "").startswith("composer"):
                 raise
             raise BackendError(
-                f"The target {self.module} was asked for", f"Python has no module {error.name}", f"Type pip install {self.package}"
+                f"An export through {self.module} was asked for", f"Python has no module {error.name}", f"Type pip install {self.package}"
             ) from None
 
 
 TARGETS: dict[str, Target] = {
     "c": Target("c", "one dependency-free potential.c and potential.h"),
-    "lammps": Target("lammps", "a library for pair_style composer, with newton on or off and MPI"),
+    "lammps": Target("to_lammps", "a library for pair_style composer, with newton on or off and MPI"),
     "sw": Target("sw", "a Stillinger-Weber file of LAMMPS"),
     "tersoff": Target("tersoff", "a Tersoff file of LAMMPS"),
     "lepton": Target("lepton", "formulas for pair_style lepton of LAMMPS, for sums over pairs"),
     "table": Target("table", "tables for pair_style table of LAMMPS, for sums over pairs", bar=1e-6),
     "eam": Target("eam", "a setfl file for eam/alloy or eam/fs, for pairs and a function of one density", bar=1e-6),
     "torchsim": Target("torchsim", "a ModelInterface of TorchSim", package="torch-sim-atomistic"),
-    "openmm": Target("openmm", "a CustomNonbondedForce or a PythonForce of OpenMM", package="openmm"),
+    "openmm": Target("to_openmm", "a CustomNonbondedForce or a PythonForce of OpenMM", package="openmm"),
     "ipi": Target("ipi", "a client of i-PI over a socket"),
 }
 

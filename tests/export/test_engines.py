@@ -43,7 +43,7 @@ def test_11_torchsim_accepts_the_model() -> None:
 @pytest.mark.parametrize("name", ["LennardJones", "StillingerWeber"])
 def test_11_openmm_equals_ase_and_its_own_differences(name: str, model_of: ModelOf, tmp_path: Path) -> None:
     openmm = pytest.importorskip("openmm")
-    from composer.export.openmm import openmm_force
+    from composer.export.to_openmm import openmm_force
 
     model = model_of(name)
     assert max(model.export(tmp_path / "folder", "openmm").checks.values()) < 1e-10
@@ -72,7 +72,7 @@ def test_11_openmm_equals_ase_and_its_own_differences(name: str, model_of: Model
 
 def test_11_openmm_refuses_unknown_species() -> None:
     pytest.importorskip("openmm")
-    from composer.export.openmm import openmm_force
+    from composer.export.to_openmm import openmm_force
 
     with pytest.raises(DataError, match="The model knows Ar"):
         openmm_force(Model(LennardJones(cutoff=5.0), ["Ar"]), ["Ar", "Xe"])

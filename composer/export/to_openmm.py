@@ -87,7 +87,7 @@ BODY = 'force = openmm_force(model, ["SYMBOLS", "OF", "THE", "PARTICLES"], perio
 def write(model: Model, folder: Path, shown: str) -> str:
     """Write the script that makes the force."""
     body = BODY.replace('["SYMBOLS", "OF", "THE", "PARTICLES"]', f"{[model.species[0]]!r} * 100")
-    return write_script(folder, shown, "OpenMM", "openmm", "openmm", "openmm_force", body)
+    return write_script(folder, shown, "OpenMM", "openmm", "to_openmm", "openmm_force", body)
 
 
 def check_engine(folder: Path, model: Model) -> Any:
