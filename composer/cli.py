@@ -161,10 +161,38 @@ def search(
 
 @app.command()
 @_clear
-def evaluate(model: ModelFile, data: DataFile, as_json: AsJson = False) -> None:
-    """Print the errors of a model on data."""
-    errors = composer.read_model(model).evaluate(composer.read_data(data, quiet=True))
-    _say(errors, _errors(errors), as_json)
+def evaluate(
+    model: ModelFile,
+    data: DataFile,
+    properties: Annotated[
+        bool, typer.Option("--properties", help="Also lattice, elastic constants, vacancy, surfaces and phonons.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the errors of a model on data, and the properties of the crystals in it."""
+    found, frames = composer.read_model(model), composer.read_data(data, quiet=True)
+    errors = found.evaluate(frames)
+    text, payload = str(errors), _errors(errors)
+    if properties:
+        phases, solids = _crystals(found, frames)
+        text += f"\n\n{phases}" + "".join(f"\n\n{name}\n{values}" for name, values in solids.items())
+        payload |= {"properties": phases.rows(), "solids": solids}
+    _say(text, payload, as_json)
+
+
+def _crystals(model: Any, frames: Any) -> tuple[Any, dict[str, Any]]:
+    """Properties of all crystals of the data, and those of the most stable one that take supercells."""
+    from ase import Atoms
+
+    from composer.properties import references
+    from composer.solids import solid
+
+    phases = composer.properties(model, frames)
+    best = next((p.name for p in phases if p.converged and p.kept and p.stable), None)
+    if best is None:
+        return phases, {}
+    frame = references(frames)[best]
+    return phases, {best: solid(model, Atoms(list(frame.symbols), positions=frame.positions, cell=frame.cell, pbc=True))}
 
 
 @app.command()

@@ -241,7 +241,10 @@ def test_24_headers_and_modules_of_lammps_stay_apart() -> None:
     marks = ("LAMMPS_NS", '#include "pair.h"', '#include "atom.h"')
     suffixes = {".c", ".h", ".cpp", ".py"}
     files = [p for p in (ROOT / "composer").rglob("*") if p.suffix in suffixes and plugin not in p.parents]
-    report([str(p.relative_to(ROOT)) for p in files if any(m in p.read_text() for m in marks)], "LAMMPS headers belong to composer/lammps_plugin")
+    report(
+        [str(p.relative_to(ROOT)) for p in files if any(m in p.read_text() for m in marks)],
+        "LAMMPS headers belong to composer/lammps_plugin",
+    )
     assert "GNU GENERAL PUBLIC LICENSE" in (plugin / "LICENSE").read_text()
     assert all("GPL-2.0-or-later" in p.read_text().splitlines()[0] for p in plugin.iterdir() if p.suffix in (".h", ".cpp"))
     broken = [
