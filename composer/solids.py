@@ -20,6 +20,7 @@ WIDTH = 10.0  # Å, least width of supercells and least thickness of slabs
 VACUUM = 8.0  # Å on either side of a slab
 QUIET = 0.005  # eV/Å
 MOST = 400  # steps of a relaxation
+EDGE = 0.01  # Å, atoms so close to a cut lie on it
 RATTLE = 0.05  # Å
 SHIFT = 0.01  # Å, of displaced atoms
 FACES = ((1, 0, 0), (1, 1, 0), (1, 1, 1))
@@ -88,20 +89,20 @@ def surface_energy(crystal: Atoms, face: tuple[int, int, int], calculator: Start
     bulk.calc = calculator()
     per_atom = bulk.get_potential_energy() / len(bulk)
     slab = min(cuts(crystal, face), key=lambda s: _energy(s, calculator))
-    area = float(np.linalg.norm(np.cross(slab.cell[0], slab.cell[1])))
+    area = float(np.linalg.norm(np.cross(slab.cell.array[0], slab.cell.array[1])))
     return (relaxed(slab, calculator) - len(slab) * per_atom) / (2 * area) * JOULES
 
 
 def cuts(crystal: Atoms, face: tuple[int, int, int]) -> list[Atoms]:
-    """Slabs with all terminations: windows of equal height over a block that has one layer more."""
+    """Slabs with all terminations: windows of equal height inside a higher block, away from its ends."""
     period = float(surface(crystal, face, 1, periodic=True).cell[2, 2])
     layers = int(np.ceil(WIDTH / period))
-    block = surface(crystal, face, layers + 1, periodic=True)
+    block = surface(crystal, face, layers + 3, periodic=True)
     z = block.positions[:, 2] - block.positions[:, 2].min()
-    heights = np.unique(np.round(z[z < period - 1e-3], 3))
+    heights = np.unique(np.round(z[(z > period - EDGE) & (z < 2 * period - EDGE)], 3))
     found = []
     for low in heights:
-        slab = block[(z > low - 1e-2) & (z < low + layers * period - 1e-2)]
+        slab = block[(z > low - EDGE) & (z < low + layers * period - EDGE)]
         slab.center(vacuum=VACUUM, axis=2)
         found.append(slab)
     return found

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import ase.build
+import ase.io
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
+from typer.testing import CliRunner
 
+from composer.cli import app
 from composer.errors import DataError
 from composer.model import Model
-from composer.solids import TERAHERTZ, phonons, solid, surface_energy
+from composer.solids import TERAHERTZ, cuts, phonons, solid, surface_energy
 from terms import StillingerWeber
 
 
@@ -51,6 +58,7 @@ def test_broken_bonds_of_the_unrelaxed_face(model: Model) -> None:
     crystal = ase.build.bulk("Si", "diamond", a=5.4309, cubic=True)
     expected = 0.5 * 2.1683 / (np.sqrt(3) / 4 * 5.4309**2) * 16.0218
     found = surface_energy(crystal, (1, 1, 1), model.calculator)
+    assert {len(s) for s in cuts(crystal, (1, 1, 1))} == {32}
     assert found <= expected * 1.001 and found == pytest.approx(expected, rel=0.05)
 
 
@@ -64,3 +72,17 @@ def test_error_bars_follow_the_covariance() -> None:
     assert 0.0 < found.deviations["vacancy"] < 0.2 * found.values["vacancy"]
     with pytest.raises(DataError, match="Give a crystal"):
         solid(model, ase.build.molecule("Si2H6"))
+
+
+def test_evaluate_with_properties(model: Model, tmp_path: Path) -> None:
+    crystal = ase.build.bulk("Si", "diamond", a=5.431)
+    found = model(crystal)
+    crystal.calc = SinglePointCalculator(crystal, energy=float(found.energy), forces=found.forces.numpy())
+    ase.io.write(tmp_path / "si.xyz", crystal)
+    model.save(tmp_path / "si.composer")
+    said = CliRunner().invoke(app, ["evaluate", str(tmp_path / "si.composer"), str(tmp_path / "si.xyz"), "--properties", "--json"])
+    assert said.exit_code == 0, said.output
+    payload = json.loads(said.output)
+    assert payload["properties"][0]["values"]["C11"] == pytest.approx(151.4, abs=1.0)  # of this potential, e.g. Balamane et al., table IV
+    (values,) = payload["solids"].values()
+    assert {"vacancy", "surface 111", "phonon highest"} <= set(values["values"])
