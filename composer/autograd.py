@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from composer.errors import AlgebraError
+from composer.model.structures import whole
 from composer.neighbors import Batch, differentiable_positions
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ def call(model: Model, batch: Batch, positions: Tensor, cells: Tensor, parameter
     x = differentiable_positions(kernels.batch, positions.to(torch.float64), cells.to(torch.float64))  # [sites, 3]
     function = _Evaluate if torch.compiler.is_compiling() else _EvaluateBothWays
     energies, pulls = function.apply(x, _flat(model, parameters, kernels.free), kernels.number)
-    home, owner = kernels.home, kernels.owner
-    energy = energies.new_zeros(batch.structures).index_add(0, home[: batch.atoms], energies)
-    forces = pulls.new_zeros(batch.atoms, 3).index_add(0, owner, pulls)
+    atoms, home = batch.atoms, kernels.home
+    forces = pulls[:atoms].index_add(0, kernels.owner, pulls[atoms:])  # what ghosts receive belongs to their owners
+    if batch.structures == 1:
+        return Outputs(energies.sum(0, keepdim=True), forces, (x.T @ pulls)[None], energies)
+    energy = energies.new_zeros(batch.structures).index_add(0, home[:atoms], energies)
     virial = pulls.new_zeros(batch.structures, 3, 3).index_add(0, home, x[:, :, None] * pulls[:, None, :])
     return Outputs(energy, forces, virial, energies)
 
@@ -85,11 +88,11 @@ class _Kernels:
 
     def __init__(self, model: Model, batch: Batch) -> None:
         self.kernel, self.number = model.kernel, next(self.numbers)
-        self.batch = model._full(batch)
+        self.batch = whole(batch)
         sizes, ghosts = self.batch.offsets.diff(), self.batch.ghost_offsets.diff()
         structures = torch.arange(batch.structures)
         self.home = torch.cat([structures.repeat_interleave(sizes), structures.repeat_interleave(ghosts)])  # [sites]
-        self.owner = torch.cat([torch.arange(batch.atoms), self.batch.ghost_owner.long()])  # [sites]
+        self.owner = self.batch.ghost_owner.long()  # [ghosts]
         self.free = model.free.nonzero().flatten()  # [P]
         self.known[self.number] = self
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from composer.errors import AlgebraError
 from composer.export.shape import is_distance, pair_shape
-from composer.ir.indices import Neighbor, Species
-from composer.ir.nodes import Node, bound_of, parse_index
+from composer.ir.indices import Neighbor, Species, parse_index
+from composer.ir.nodes import Node
+from composer.ir.sums import bound_of
 from composer.model import E0, Model
 from composer.quantities import row
 

@@ -14,6 +14,7 @@ import torch
 
 from composer.errors import BackendError, DataError
 from composer.model import Model
+from composer.model.structures import whole
 from composer.runtime.build import compile_flags, find_compiler
 from composer.runtime.kernel import LONG, LONG_FLAGS
 
@@ -88,7 +89,7 @@ class Library:
         """Energy, forces, virial and site energies of a structure, with the neighbours that the model finds."""
         from composer.neighbors import all_positions
 
-        batch = self.model._full(self.model.prepare(structure))
+        batch = whole(self.model.prepare(structure))
         x = all_positions(batch).numpy()
         species = torch.cat([batch.species, batch.species[batch.ghost_owner.long()]]).numpy()
         energies, forces, virial = np.zeros(batch.atoms), np.zeros((batch.atoms, 3)), np.zeros((3, 3))

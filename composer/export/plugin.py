@@ -79,9 +79,17 @@ def _headers(source: str | Path | None) -> tuple[Path, str]:
 
 
 def _mpi(given: str | Path | None, source: str | Path | None) -> Path | None:
-    folders = [Path(given)] if given is not None else [Path(sys.prefix) / "include"]
+    """The folder of mpi.h: the given one, that of the package mpich, that beside Python, or the stubs of a source tree without MPI."""
+    folders = [Path(given)] if given is not None else [*_mpich(), Path(sys.prefix) / "include"]
     stubs = [Path(source) / "STUBS"] if source is not None else []
     return next((f for f in [*folders, *stubs] if (f / "mpi.h").is_file()), None)
+
+
+def _mpich() -> list[Path]:
+    try:
+        return [Path(str(f.locate())).resolve().parent for f in metadata.files("mpich") or [] if f.name == "mpi.h"]
+    except metadata.PackageNotFoundError:
+        return []
 
 
 def _text(path: Path) -> str:

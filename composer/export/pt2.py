@@ -25,6 +25,7 @@ from composer.errors import BackendError, DataError
 from composer.export.library import Values
 from composer.export.structures import random_structures
 from composer.model import Model
+from composer.model.structures import whole
 from composer.runtime.build import cpu_features
 
 PACKAGE, EXPORTED, BUILT_FOR = "potential.pt2", "potential.exported.pt2", "potential.cpu"
@@ -62,7 +63,7 @@ class Program:
 
 def inputs(model: Model, structure: Any) -> Inputs:
     """The five tensors of a structure."""
-    batch = model._full(model.prepare(structure))
+    batch = whole(model.prepare(structure))
     counts = batch.first.diff()
     n, m = batch.atoms, max(int(counts.max()), 1) if batch.atoms else 1
     row = torch.repeat_interleave(torch.arange(n), counts)

@@ -12,8 +12,10 @@ from composer.codegen import program as programs
 from composer.codegen.program import neighbors_inside, walk
 from composer.errors import AlgebraError
 from composer.ir.indices import Neighbor
-from composer.ir.nodes import Node, add, bound_of, rebuild, site_input
+from composer.ir.nodes import Node, add, site_input
+from composer.ir.sums import bound_of, rebuild
 from composer.model import Model
+from composer.model.structures import whole
 from composer.neighbors import Batch, build_batch
 from composer.runtime.kernel import Kernel
 
@@ -105,7 +107,7 @@ class Shape:
     def densities(self, structures: list) -> np.ndarray:
         """Densities at all atoms of structures."""
         assert self.density is not None
-        batch = self.model._full(self.model.prepare(structures))
+        batch = whole(self.model.prepare(structures))
         return values(self.model, self.density, batch)
 
     @cached_property

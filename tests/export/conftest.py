@@ -44,8 +44,9 @@ def exported(model_of: Callable[[str], Model], tmp_path_factory: pytest.TempPath
 
     def get(name: str) -> Path:
         if name not in made:
-            made[name] = tmp_path_factory.mktemp("export")
-            model_of(name).export(made[name], "lammps")
+            folder = tmp_path_factory.mktemp("export")
+            model_of(name).export(folder, "lammps")
+            made[name] = folder
         return made[name]
 
     return get

@@ -17,11 +17,14 @@ from composer.export.check import differences, model_values
 from composer.export.library import Library, Values
 from composer.export.structures import random_structures
 from composer.model import Model
+from composer.model.structures import whole
 from composer.neighbors import all_positions
 from terms import Pair
+from tests.catalogue import CATALOGUE
 
 STRICT = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 NAMES = ["StillingerWeber, two species", "stages"]
+ModelOf = Callable[[str], Model]
 
 
 def written(model: Model, folder: Path) -> Path:
@@ -86,7 +89,7 @@ def test_addresses_and_undefined_behaviour(name: str, model_of: Callable[[str], 
 
 def _arrays(model: Model, structure) -> str:
     """The structure as C arrays."""
-    batch = model._full(model.prepare(structure))
+    batch = whole(model.prepare(structure))
     owner = batch.ghost_owner.tolist()
     species = batch.species.tolist()
     columns = {
@@ -124,3 +127,11 @@ def test_energy_of_an_atom_alone(model_of: Callable[[str], Model], tmp_path: Pat
     loaded = Library(tmp_path / "potential.so", model).loaded
     loaded.potential_alone.restype = ctypes.c_double
     assert loaded.potential_alone(0) == -2.5
+
+
+def test_everything_the_generator_writes_is_c(model_of: ModelOf, tmp_path: Path) -> None:
+    """One look of a compiler at the source of every expression of the catalogue."""
+    for place, name in enumerate(CATALOGUE):
+        written(model_of(name), tmp_path).rename(tmp_path / f"{place}.c")
+    files = [tmp_path / f"{place}.c" for place in range(len(CATALOGUE))]
+    subprocess.run(["gcc", *STRICT, "-fsyntax-only", *files], check=True)
