@@ -41,14 +41,14 @@ static void exchange(const potential_system *A, const int32_t *owner, int stage)
     }
 }
 
-double potential_compute(int64_t atoms, int64_t sites, const double *x, const int32_t *species, const int32_t *owner, const int64_t *first,
-                         const int32_t *index, double *energies, double *forces, double *virial) {
+int potential_compute(int64_t atoms, int64_t sites, const double *x, const int32_t *species, const int32_t *owner, const int64_t *first,
+                         const int32_t *index, double *energy, double *energies, double *forces, double *virial) {
   int64_t longest = 0;
   for (int64_t i = 0; i < atoms; ++i)
     if (first[i + 1] - first[i] > longest) longest = first[i + 1] - first[i];
   const int64_t row = potential_row(longest);
   double *memory = calloc((size_t)(sites * (ARRAYS + 3) + potential_scratch(row) + 1), sizeof(double));
-  if (!memory) return NAN;
+  if (!memory) return 1;
   double *site[ARRAYS];
   for (int a = 0; a < ARRAYS; ++a) site[a] = memory + a * sites;
   double *all = memory + ARRAYS * sites;
@@ -58,8 +58,8 @@ double potential_compute(int64_t atoms, int64_t sites, const double *x, const in
     potential_stage(stage, &A);
     exchange(&A, owner, stage);
   }
-  double energy = 0;
-  for (int64_t i = 0; i < atoms; ++i) energy += site[ENERGY][i];
+  *energy = 0;
+  for (int64_t i = 0; i < atoms; ++i) *energy += site[ENERGY][i];
   if (energies) memcpy(energies, site[ENERGY], (size_t)atoms * sizeof(double));
   if (virial) {
     for (int c = 0; c < 9; ++c) virial[c] = 0;
@@ -70,5 +70,5 @@ double potential_compute(int64_t atoms, int64_t sites, const double *x, const in
   for (int64_t g = atoms; g < sites; ++g)
     for (int c = 0; c < 3; ++c) forces[3 * owner[g - atoms] + c] += all[3 * g + c];
   free(memory);
-  return energy;
+  return 0;
 }

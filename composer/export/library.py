@@ -76,7 +76,6 @@ class Library:
             self.loaded = ctypes.CDLL(str(path.resolve()))
         except OSError as error:
             raise DataError(f"The library {path} was to be loaded", str(error), "Export the model again on this machine") from None
-        self.loaded.potential_compute.restype = ctypes.c_double
         self.loaded.potential_symbol.restype = ctypes.c_char_p
         self.loaded.potential_cutoff.restype = ctypes.c_double
 
@@ -92,11 +91,12 @@ class Library:
         batch = whole(self.model.prepare(structure))
         x = all_positions(batch).numpy()
         species = torch.cat([batch.species, batch.species[batch.ghost_owner.long()]]).numpy()
-        energies, forces, virial = np.zeros(batch.atoms), np.zeros((batch.atoms, 3)), np.zeros((3, 3))
-        arrays = (x, species, batch.ghost_owner.numpy(), batch.first.numpy(), batch.index.numpy(), energies, forces, virial)
+        energy, energies, forces, virial = np.zeros(1), np.zeros(batch.atoms), np.zeros((batch.atoms, 3)), np.zeros((3, 3))
+        arrays = (x, species, batch.ghost_owner.numpy(), batch.first.numpy(), batch.index.numpy(), energy, energies, forces, virial)
         pointers = [ctypes.c_void_p(a.ctypes.data) for a in arrays]
-        energy = self.loaded.potential_compute(ctypes.c_int64(batch.atoms), ctypes.c_int64(batch.sites), *pointers)
-        return Values(energy, forces, virial, energies)
+        if self.loaded.potential_compute(ctypes.c_int64(batch.atoms), ctypes.c_int64(batch.sites), *pointers):
+            raise BackendError("An exported library was to be called", "It found no memory", "Give a smaller structure")
+        return Values(float(energy[0]), forces, virial, energies)
 
 
 __all__ = ["Library", "Values", "build_library", "run_compiler"]

@@ -40,10 +40,10 @@ double potential_cutoff(void);
 /* Energy of an atom alone (eV), which site energies contain. */
 double potential_alone(int species);
 
-/* All at once. owner [sites - atoms]: the atom of which each further site is an image. Written: energies [atoms] eV (or NULL), forces
-   [atoms][3] eV/Å, virial [3][3] eV (or NULL). Returns the energy in eV, or NaN when there is no memory. */
-double potential_compute(int64_t atoms, int64_t sites, const double *x, const int32_t *species, const int32_t *owner, const int64_t *first,
-                         const int32_t *index, double *energies, double *forces, double *virial);
+/* All at once. owner [sites - atoms]: the atom of which each further site is an image. Written: energy, eV; energies [atoms] eV (or
+   NULL); forces [atoms][3] eV/Å; virial [3][3] eV (or NULL). Returns 0, or 1 when there is no memory. */
+int potential_compute(int64_t atoms, int64_t sites, const double *x, const int32_t *species, const int32_t *owner, const int64_t *first,
+                      const int32_t *index, double *energy, double *energies, double *forces, double *virial);
 
 /* Stage by stage, for codes that exchange images themselves: call stages 0 .. potential_stages() - 1. After stage n, images take the
    value of their owner in the arrays of potential_forward(n, ...), and owners collect what stands on their images (which go back to zero) in

@@ -11,6 +11,7 @@ typedef double real;
 #define real(x) ((double)(x))
 #define ROW(n) (rows + (n)*ld)
 #if defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed" /* loops that only -ffast-math lets it vectorise */
 #define IVDEP _Pragma("clang loop vectorize(assume_safety)")
 #define ROLLED _Pragma("clang loop unroll(disable)")
 #elif defined(__GNUC__)
@@ -21,7 +22,7 @@ typedef double real;
 #define ROLLED
 #endif
 #if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE static inline __attribute__((always_inline, unused))
 #else
 #define INLINE static inline
 #define __restrict
@@ -58,7 +59,7 @@ INLINE void zero_forces(const neighbourhood *n) {
 }
 
 /* displacements and numbers of the listed sites that are closer than the cutoff */
-static inline int compact(const potential_system *A, int64_t i, double cut2, real *__restrict a0, real *__restrict a1, real *__restrict a2,
+INLINE int compact(const potential_system *A, int64_t i, double cut2, real *__restrict a0, real *__restrict a1, real *__restrict a2,
                           int32_t *__restrict aj) {
   const double *x = A->x;
   const double xi = x[3 * i], yi = x[3 * i + 1], zi = x[3 * i + 2];

@@ -63,7 +63,8 @@ MAIN = """
 #include <stdio.h>
 int main(void) {
   static double energies[ATOMS], forces[3 * ATOMS], virial[9];
-  const double e = potential_compute(ATOMS, SITES, x, species, owner, first, index_, energies, forces, virial);
+  double e;
+  if (potential_compute(ATOMS, SITES, x, species, owner, first, index_, &e, energies, forces, virial)) return 1;
   printf("%.17g", e);
   for (int i = 0; i < 3 * ATOMS; ++i) printf(" %.17g", forces[i]);
   return 0;
