@@ -120,13 +120,9 @@ class Search:
         return [t.row() for t in self.trials]
 
     def dataframe(self) -> Any:
-        """The trials as a pandas.DataFrame. Errors: DataError where pandas is not installed (`.rows()` needs none)."""
-        try:
-            import pandas  # type: ignore[import-not-found]
-        except ImportError:
-            raise DataError(
-                "A table of trials was asked for", "pandas is not installed", "Type pip install pandas, or use .rows()"
-            ) from None
+        """The trials as a pandas.DataFrame, one row each."""
+        import pandas
+
         return pandas.DataFrame(self.rows())
 
     def report(self, path: str | Path = "report.html", crystals: Any = None) -> Path:
