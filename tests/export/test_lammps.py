@@ -16,7 +16,7 @@ from ase import Atoms
 
 from composer.errors import DataError
 from composer.export.check import differences, model_values, worst
-from composer.export.lammps_engine import Lammps
+from composer.export.lammps_engine import Lammps, placed
 from composer.export.structures import random_structures
 from composer.export.validation import strain_error
 from composer.model import Model
@@ -257,3 +257,35 @@ def test_bad_files(exported: Exported, tmp_path: Path) -> None:
     (place / "potential.txt").write_text(text)
     (place / "potential.so").write_bytes((place / "potential.so").read_bytes() + b" ")
     assert "sha256 differs" in refused(lines(place, "Si"))
+
+
+def test_7_fix_external_gives_what_the_pair_style_gives(model_of: ModelOf, exported: Exported) -> None:
+    """LAMMPS asking the model in Python at every step, for machines where nothing can be compiled: energy, forces and pressure are those of the plugin."""
+    model, atoms = model_of("StillingerWeber"), silicon()
+    expected = started(exported("StillingerWeber"), ("Si",))(atoms)
+    instance, rotation = Lammps(("Si",), ["pair_style zero 4.0 nocoeff", "pair_coeff * *"]).started(atoms)
+    box, _, _ = placed(atoms)
+    asked = atoms.copy()
+    asked.set_cell(box)
+
+    def answer(lmp, step: int, count: int, tags: np.ndarray, x: np.ndarray, f: np.ndarray) -> None:
+        asked.positions[tags - 1] = x
+        found = model_values(model, asked)
+        f[:] = found.forces[tags - 1]
+        lmp.fix_external_set_energy_global("ask", found.energy)
+        lmp.fix_external_set_virial_global("ask", [found.virial[a, b] for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))])
+
+    try:
+        instance.commands_string("fix ask all external pf/callback 1 1\nfix_modify ask energy yes virial yes")
+        instance.set_fix_external_callback("ask", answer, instance)
+        instance.commands_string("thermo_style custom step pe pxx pyy pzz pxy pxz pyz vol\nrun 0")
+        assert instance.get_thermo("pe") == pytest.approx(expected.energy, rel=1e-12)
+        order = np.argsort(instance.numpy.extract_atom("id")[: len(atoms)])
+        forces = np.array(instance.numpy.extract_atom("f")[: len(atoms)])[order] @ rotation
+        np.testing.assert_allclose(forces, expected.forces, rtol=0, atol=1e-11)
+        pressure = (
+            sum(instance.get_thermo(p) for p in ("pxx", "pyy", "pzz")) * instance.get_thermo("vol") / instance.extract_global("nktv2p")
+        )
+        assert pressure == pytest.approx(np.trace(expected.virial), rel=1e-6)
+    finally:
+        instance.close()
