@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: `python -m benchmarks core|accuracy --json out.json`."""
+"""Command line of the benchmarks: `python -m benchmarks core|accuracy|export --json out.json`."""
 
 import json
 import os
@@ -28,6 +28,7 @@ class Suite(StrEnum):
     core = "core"
     accuracy = "accuracy"
     longrange = "longrange"
+    export = "export"
 
 
 def main(
@@ -36,7 +37,9 @@ def main(
     repeats: Annotated[int, typer.Option(help="rounds of every case; the median is printed")] = 9,
     json_path: Annotated[Path | None, typer.Option("--json", help="write the rows to this file too")] = None,
     parts: Annotated[str, typer.Option(help="accuracy: what to measure, of cv,cost,types,md,gain,test")] = "cv,cost",
-    model: Annotated[str, typer.Option(help="accuracy: an expression to measure instead of searching for one")] = "",
+    model: Annotated[
+        str, typer.Option(help="accuracy: an expression to measure instead of searching for one; export: the file of a searched model")
+    ] = "",
     seconds: Annotated[float, typer.Option(help="accuracy: longest search of a set", max=1200)] = 1200,
     budget: Annotated[int, typer.Option(help="accuracy: most trials of a search")] = 1000,
     parameters: Annotated[int | None, typer.Option(help="accuracy: most fitted numbers; default 75, 124 for the alloys")] = None,
@@ -50,6 +53,8 @@ def main(
     if suite is Suite.accuracy:
         settings = import_module("benchmarks.winner").Settings(model, seconds, budget, seed, parameters)
         more = {"parts": parts, "settings": settings}
+    if suite is Suite.export:
+        more = {"model": model}
     for fact, text in facts.items():
         console.print(f"{fact:>9}  {text}", highlight=False, soft_wrap=True)
     for row in import_module(name).rows(only=only, repeats=repeats, **more):

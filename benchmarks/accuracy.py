@@ -149,7 +149,7 @@ def cost(study: Study) -> Iterator[Row]:
     atoms, snap = study.case.supercell(), study.case.peer()
     steps = max(3, -(-core.LEAST_STEPS // study.repeats))
     model = study.winner.model
-    with threads(1), peers_lammps.Anchor(atoms, _style(snap), core.SKIN) as anchor:
+    with threads(1), peers_lammps.Anchor(atoms, snap_style(snap), core.SKIN) as anchor:
         timers = {"peer": lambda: anchor.pair_seconds(steps), "ours": core.model_forces(model, atoms, 4 * steps)}
         seconds = interleave(timers, study.repeats)
     note = f"{len(atoms)} atoms, cutoffs {model.cutoff:g} and {snap.cutoff:g} Å, skin {core.SKIN} Å, E + F + virial"
@@ -157,7 +157,7 @@ def cost(study: Study) -> Iterator[Row]:
     yield Row(f"{study.case.name} cost / LAMMPS snap", per_atom["ours"], per_atom["peer"], COST_BAR, "µs/atom", note)
 
 
-def _style(snap: Snap) -> peers_lammps.Style:
+def snap_style(snap: Snap) -> peers_lammps.Style:
     """The LAMMPS commands and files of a SNAP."""
     blocks = [f"{e} {r} {w}\n" + "\n".join(map(str, c)) for e, r, w, c in zip(snap.elements, snap.radii, snap.weights, snap.coefficients)]
     coefficients = f"{len(snap.elements)} {snap.coefficients.shape[1]}\n" + "\n".join(blocks) + "\n"

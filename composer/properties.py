@@ -108,9 +108,9 @@ def properties(model: Any, structures: Iterable[Any], covariance_root: Any = Non
             "Give a list of ase.Atoms of the crystals",
         )
     root = getattr(model, "covariance_root", None) if covariance_root is None else covariance_root
-    draws = [] if root is None else _draws(model, np.asarray(root, dtype=np.float64), seed)
+    drawn = [] if root is None else draws(model, np.asarray(root, dtype=np.float64), seed)
     ordered = sorted(crystals.items(), key=lambda item: _per_atom(item[1]))
-    phases = _distinct(_phase(name, frame, model, draws) for name, frame in ordered)
+    phases = _distinct(_phase(name, frame, model, drawn) for name, frame in ordered)
     lowest = min((p.values["energy"] for p in phases if p.converged and p.kept), default=0.0)
     data = {n: f.energy / len(f) for n, f in crystals.items() if f.energy is not None}
     phases = [_compared(p, crystals[p.name], lowest, min(data.values(), default=0.0)) for p in phases]
@@ -219,7 +219,7 @@ def _distinct(phases: Iterable[Phase]) -> list[Phase]:
     return kept
 
 
-def _draws(model: Any, root: np.ndarray, seed: int) -> list[Any]:
+def draws(model: Any, root: np.ndarray, seed: int) -> list[Any]:
     """Models with parameters theta + C z, z standard normal; positive ones change by the factor exp((C z)/theta) and stay positive."""
     random = np.random.default_rng(seed)
     theta = model.theta.numpy()

@@ -143,7 +143,7 @@ def order_pairs(term: Any, count: int) -> None:
     twice = [a[:2] for a, b in itertools.pairwise(rows) if a[:2] == b[:2]]
     if twice:
         raise AlgebraError(
-            f"Lengths of pairs of species were given as {term.pairs!r}", f"{'-'.join(twice[0])} stands twice", "Leave one out"
+            f"Lengths of pairs of species were given as {term.pairs!r}", f"{'-'.join(map(str, twice[0]))} stands twice", "Leave one out"
         )
     object.__setattr__(term, "pairs", tuple(rows))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -101,11 +101,36 @@ def site_values(
 Item = tuple[Node, frozenset[str]]  # a node and the slots whose species is that of the neighbour of a surrounding loop
 
 
+class Rows(Protocol):
+    """Padded neighbours: owner [N, M], the atom of each entry, and real [N, M], whether there is one."""
+
+    @property
+    def owner(self) -> Tensor: ...
+    @property
+    def real(self) -> Tensor: ...
+
+
+def padded_values(node: Node, rows_: Rows, d: Tensor, species: Tensor, count: int, tables: Tables) -> Tensor:
+    """The scalar at all sites [N] from padded displacements d [N, M, 3] alone, for callers that bring their own neighbours.
+
+    Arguments: species [N] as numbers out of `count`; tables as in `evaluate`.
+    """
+    return _Program(node, rows_, d, species.long(), count, tables, {}, _no_global).run()
+
+
+def _no_global(operator: tuple, values: Tensor) -> Tensor:
+    raise BackendError(
+        "A program with a sum over all atoms was asked for from neighbours alone",
+        f"It holds {operator[0]!r}",
+        "Export it to another target",
+    )
+
+
 class _Program:
     def __init__(
         self,
         root: Node,
-        found: Padded,
+        found: Rows,
         d: Tensor,
         species: Tensor,
         count: int,
@@ -133,7 +158,7 @@ class _Program:
             todo.pop()
             if item not in self.values:
                 self.values[item] = self.compute(item[0], item[1], [self.values[a] for a in self.arguments(*item)])
-        return self.values[first].expand(len(self.species), *[1] * (self.rank - 1)).reshape(-1)
+        return self.values[first].expand(self.species.shape[0], *[1] * (self.rank - 1)).reshape(-1)
 
     def item(self, node: Node, looped: frozenset[str]) -> Item:
         return node, looped & {i.slot for i in node.free if isinstance(i, Species)}
@@ -161,10 +186,10 @@ class _Program:
             case "site":
                 return self.lay(self.inputs[node.data[0]].to(F64), 0)
             case "near":
-                values = args[0].reshape(-1).expand(len(self.species))[self.found.owner]
+                values = args[0].reshape(-1).expand(self.species.shape[0])[self.found.owner]
                 return self.lay(values, 0, AXES[_neighbor(node.data[0]).slot])
             case "global":
-                return self.lay(self.operate(node.data, args[0].reshape(-1).expand(len(self.species))), 0)
+                return self.lay(self.operate(node.data, args[0].reshape(-1).expand(self.species.shape[0])), 0)
             case "norm":
                 square = args[0] ** 2 + args[1] ** 2 + args[2] ** 2
                 return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)  # slope 0 at zero distance

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from composer.calculator import Calculator
     from composer.data import Data
     from composer.evaluate import Errors
+    from composer.export import Export
 
 
 def compile(expr: Expression, species: Sequence[str], parameters: Mapping[str, Any] | None = None, quiet: bool = False) -> Model:
@@ -249,6 +250,12 @@ class Model:
         from composer.evaluate import evaluate
 
         return evaluate(self, data)
+
+    def export(self, folder: str | Path, target: str = "lammps") -> Export:
+        """Write the model for another program (c, lammps, ...), compared with the model first; see `composer.export.export`."""
+        from composer.export import export
+
+        return export(self, folder, target)
 
     def save(self, path: str | Path, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write the model to a file that `composer.read_model` reads; provenance is JSON data that is added to the model's own."""

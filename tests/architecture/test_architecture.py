@@ -201,7 +201,8 @@ def test_no_name_of_a_term_in_the_compiler() -> None:
 
 def test_no_name_of_a_term_in_native_sources() -> None:
     names = set().union(*(spellings(node.name) for _, node in term_classes()))
-    files = [path for pattern in ("*.cpp", "*.h", "*.cu") for path in (ROOT / "composer").rglob(pattern)]
+    every = [path for pattern in ("*.cpp", "*.c", "*.h", "*.cu") for path in (ROOT / "composer").rglob(pattern)]
+    files = [path for path in every if "lammps_plugin" not in path.parts]  # there, Pair is a class of LAMMPS
     broken = [f"{path.relative_to(ROOT)} says {word}" for path in files for word in set(re.findall(r"\w+", path.read_text())) & names]
     report(broken, "the compiler knows no term")
 
@@ -232,3 +233,25 @@ def runs_foreign_code(call: ast.Call) -> bool:
     unpickles = any(k.arg == "allow_pickle" and getattr(k.value, "value", True) for k in call.keywords)
     foreign = {"eval", "exec", "builtins.eval", "builtins.exec", "torch.load"}
     return name in foreign or name.split(".")[-1] == "parse_expr" or unpickles
+
+
+def test_24_headers_and_modules_of_lammps_stay_apart() -> None:
+    """Number 24 of theory/interfaces.md, section 12: headers under the GPL in the folder of the plugin alone, no import when composer is imported."""
+    plugin = ROOT / "composer" / "lammps_plugin"
+    marks = ("LAMMPS_NS", '#include "pair.h"', '#include "atom.h"')
+    suffixes = {".c", ".h", ".cpp", ".py"}
+    files = [p for p in (ROOT / "composer").rglob("*") if p.suffix in suffixes and plugin not in p.parents]
+    report(
+        [str(p.relative_to(ROOT)) for p in files if any(m in p.read_text() for m in marks)],
+        "LAMMPS headers belong to composer/lammps_plugin",
+    )
+    assert "GNU GENERAL PUBLIC LICENSE" in (plugin / "LICENSE").read_text()
+    assert all("GPL-2.0-or-later" in p.read_text().splitlines()[0] for p in plugin.iterdir() if p.suffix in (".h", ".cpp"))
+    broken = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path, _, tree in sources("composer", "terms", "analysis")
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and any(within(n, "lammps") for n in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]))
+    ]
+    report(broken, "the Python package lammps is imported inside functions, when it is asked for")

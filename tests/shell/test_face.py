@@ -26,7 +26,7 @@ def test_importing_brings_nothing_heavy() -> None:
 @pytest.mark.parametrize("name", composer.__all__)
 def test_every_name_is_there(name: str) -> None:
     assert getattr(composer, name) is getattr(composer, name)
-    assert callable(getattr(composer, name))
+    assert callable(getattr(composer, name)) or name == "longrange"
 
 
 def test_a_verb_wins_over_the_module_of_its_name() -> None:

@@ -1,0 +1,5 @@
+"""Target sw."""
+
+from composer.export.triplets import SW
+
+write, check_engine = SW.write, SW.check_engine
