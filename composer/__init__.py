@@ -51,7 +51,7 @@ _NAMES = {
     "runtime.threads": "set_threads",
     "search": "search",
 }
-_MODULES = ("longrange",)
+_MODULES = ("longrange",)  # offered as they are
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = [

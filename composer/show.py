@@ -34,7 +34,8 @@ def _latex(expr: Expression) -> str:
         case Constant():
             return _number(expr.value)
         case Term():
-            return _latex_term(expr)
+            inner = ", ".join(_latex(operand) for operand in expr.operands)
+            return _latex_term(expr) + (rf"\left({inner}\right)" if inner else "")
     return rf"\mathrm{{{type(expr).__name__}}}"
 
 

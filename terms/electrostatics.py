@@ -66,8 +66,8 @@ class Coulomb(Term):
         j = env.neighbors(cutoff)
         short = tail(1, j.r, sigma) - (tail(1, j.r, damping) if damping else 0.0)
         pair = short / maximum(j.r, 1e-3) * taper(j.r, cutoff)
-        far = q * operate(("smooth", 1.0, sigma, self.accuracy), q)
+        far = 0.5 * COULOMB * (q * operate(("smooth", 1.0, sigma, self.accuracy), q))
         if charges.values and not charges.neutral:  # known numbers: a plain pair term
             both = env.table("pair", lambda a, b: charges.number(env.symbols[a]) * charges.number(env.symbols[b]))
-            return 0.5 * COULOMB * (sum_over(j, both[j] * pair) + far)
-        return 0.5 * COULOMB * (q * sum_over(j, read_at(q, j) * pair) + far)
+            return 0.5 * COULOMB * sum_over(j, both[j] * pair) + far
+        return 0.5 * COULOMB * (q * sum_over(j, read_at(q, j) * pair)) + far

@@ -18,7 +18,7 @@ class ExteriorPotential(Term):
     v_p = V_LR (1 - f^2), f = 1 - [(1 - cos(pi r/rc))/2]^degree below the cutoff rc (Å) and 0 beyond, V_LR = r^-p P(p/2, r^2/(2 sigma^2)) with P the
     lower incomplete gamma function and sigma a sixth of the cutoff. f^2 has three continuous derivatives at rc; squared=False gives the published f,
     which has one. coefficients c (eV Å^p) per ordered pair (site, t); a uniform background neutralises p < 3. The features of each species are
-    channels of their own. Source: K. K. Huguenin-Dumittan et al., J. Phys. Chem. Lett. 14, 9612 (2023), with the squared cutoff our own.
+    channels of their own. Source: P. Loche et al., J. Chem. Phys. 162, 142501 (2025); the squared cutoff is our own.
     """
 
     smoothness = property(lambda term: 2 if term.squared else 1)  # type: ignore[assignment]

@@ -81,6 +81,10 @@ class Term(Expression):
         """The same term with these parameters held at the given values."""
         return dataclasses.replace(self, fixed=tuple(sorted({**dict(self.fixed), **{k: float(v) for k, v in values.items()}}.items())))
 
+    def flat(self, symbols: tuple[str, ...]) -> dict[str, list[float]]:
+        """A direction of its own parameters, one number for each row, along which nothing changes (terms may override)."""
+        return {}
+
     def terms(self) -> list[Term]:
         """The term itself and those that its fields are made of, which have parameters too."""
         found = {term.canonical: term for term in (self, *super().terms())}

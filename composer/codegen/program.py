@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 from composer.codegen.schedule import Output, Table
 from composer.ir.indices import neighbors, parse_index
 from composer.ir.jvp import Tangent
-from composer.ir.nodes import ONE, ZERO, Node, add, displacement, mul, operate, parameter, site_input
+from composer.ir.nodes import ONE, ZERO, Node, add, coefficient, displacement, mul, operate, parameter, site_input
 from composer.ir.sums import rewrite
 from composer.ir.vjp import vjp
 
 
 @dataclass(frozen=True)
 class Global:
-    """A global operation between stages: `target` = A `source`, or without a target the slopes of the form `source` A `other`.
+    """A global operation between stages: `target` = A `source`, or without a target `factor` times the slopes of the form `source` A `other`.
 
     `tangent` stands for the derivative along the moves of sites and cells; names are those of site arrays.
     """
@@ -32,6 +32,7 @@ class Global:
     target: str = ""
     other: str = ""
     tangent: bool = False
+    factor: float = 1.0
 
 
 @dataclass
@@ -199,11 +200,14 @@ class _Builder:
     def _pull(self, node: Node, adjoint: Node) -> None:
         """Slopes of adjoint A field by positions and cells."""
         names = []
-        for source in (adjoint, node.args[0]):
+        factor, base = coefficient(adjoint)
+        if base is not node.args[0]:
+            factor, base = 1.0, adjoint
+        for source in (base, node.args[0]):
             names.append(field_name(source))
             if names[-1] not in {o.name for o in self.outputs}:
                 self.outputs.append(Output("site", source, names[-1]))
-        self.pulls.append(Global(node.data, *names[:1], other=names[1], tangent=node.op == "global_t"))
+        self.pulls.append(Global(node.data, names[0], "", names[1], node.op == "global_t", factor))
 
     def _follows_fields(self) -> bool:
         return bool(self.fields) and (self.positions or self.parameters)

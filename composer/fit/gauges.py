@@ -32,7 +32,19 @@ def gauges(model: Model) -> Array:
             values = model.flat[slot.offset : slot.offset + slot.size].numpy().reshape(slot.rows, -1)
             scale = exponents[index[entry.term]][_site_of_row(entry.per, len(model.species))]  # [rows, g]
             out[slot.offset : slot.offset + slot.size] = (values[:, :, None] * scale[:, None, :]).reshape(slot.size, -1)
-    return _tidy(out[model.free.numpy()])
+    return _tidy(np.hstack([out, *_own(model)])[model.free.numpy()])
+
+
+def _own(model: Model) -> list[Array]:
+    """Flat directions that terms state of themselves, as columns [P all, 1]."""
+    found = []
+    for term in model.expression.terms():
+        column = np.zeros((len(model.flat), 1))
+        for name, values in term.flat(model.species).items():
+            slot = model.layout.slots[f"{term.digest}.{name}"]
+            column[slot.offset : slot.offset + slot.size, 0] = np.repeat(values, slot.size // slot.rows)
+        found += [column] if column.any() else []
+    return found
 
 
 @lru_cache(maxsize=64)

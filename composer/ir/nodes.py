@@ -145,14 +145,15 @@ def operate(operator: tuple, field: Node, tangent: bool = False) -> Node:
         )
     if is_const(field, 0.0):
         return ZERO
-    factor, base = _coefficient(field)
+    factor, base = coefficient(field)
     return mul(factor, make("global_t" if tangent else "global", (base,), tuple(operator)))
 
 
 # ---- arithmetic ------------------------------------------------------------------------------------------------------------------
 
 
-def _coefficient(node: Node) -> tuple[float, Node]:
+def coefficient(node: Node) -> tuple[float, Node]:
+    """The number in front of a product, and the rest."""
     if node.op == "mul" and is_const(node.args[0]):
         return node.args[0].data[0], node.args[1]
     return (node.data[0], ONE) if node.op == "const" else (1.0, node)
@@ -167,7 +168,7 @@ def add(*terms: Scalar) -> Node:
         if term.op == "add":
             stack.extend(reversed(term.args))
             continue
-        factor, base = _coefficient(term)
+        factor, base = coefficient(term)
         coefficients[base] = coefficients.get(base, 0.0) + factor
     kept = [mul(c, b) for b, c in coefficients.items() if c != 0.0]
     if len(kept) <= 1:
@@ -177,7 +178,7 @@ def add(*terms: Scalar) -> Node:
 
 def mul(a: Scalar, b: Scalar) -> Node:
     """Product of two nodes; a constant factor always stands first and outermost."""
-    (ca, a), (cb, b) = _coefficient(lift(a)), _coefficient(lift(b))
+    (ca, a), (cb, b) = coefficient(lift(a)), coefficient(lift(b))
     factor = ca * cb
     if factor == 0.0:
         return ZERO
@@ -223,7 +224,7 @@ def _integer_power(base: Node, n: int) -> Node:
         return const(base.data[0] ** n)
     if base.op == "pow":
         return _integer_power(base.args[0], base.data[0] * n)
-    factor, rest = _coefficient(base)
+    factor, rest = coefficient(base)
     if factor != 1.0:
         return mul(factor**n, _integer_power(rest, n))
     return make("pow", (base,), (n,))

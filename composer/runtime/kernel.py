@@ -61,7 +61,7 @@ class Code:
     forces: bool
     gradient: bool
     shared: bool  # neighbours are written to in a way that blocks of one structure must not do at once
-    globals: list[list[list]] = field(default_factory=list)  # by stage: operator, source, target, other, tangent
+    globals: list[list[list]] = field(default_factory=list)  # by stage: operator, source, target, other, tangent, factor
     pulls: list[list] = field(default_factory=list)
 
 
@@ -88,7 +88,7 @@ def generate(name: str, program: Program, layout: Layout) -> Code:
 
 
 def _plain(operation: Global) -> list:
-    return [list(operation.operator), operation.source, operation.target, operation.other, operation.tangent]
+    return [list(operation.operator), operation.source, operation.target, operation.other, operation.tangent, operation.factor]
 
 
 class Kernel:
@@ -181,19 +181,19 @@ class Kernel:
 
     def _operate(self, bound: Bound, batch: Batch, site: dict[str, Tensor], stage: int) -> None:
         """Global operations on what a stage has stored."""
-        pulled = {(tuple(operator), other) for operator, _, _, other, tangent in self.code.pulls if not tangent}
-        for operator, source, target, _, tangent in self.code.globals[stage]:
+        pulled = {(tuple(operator), other) for operator, _, _, other, tangent, _ in self.code.pulls if not tangent}
+        for operator, source, target, _, tangent, _ in self.code.globals[stage]:
             keep = (tuple(operator), source) in pulled
             site[target][: batch.atoms] = bound.apply(tuple(operator), site[source][: batch.atoms], source, keep, tangent)
 
     def _pull(self, bound: Bound, batch: Batch, site: dict[str, Tensor], forces: Tensor) -> Tensor:
         """Forces of global operations are added to those of the atoms; returns minus the slopes by cells."""
         by_cells = torch.zeros(batch.structures, 3, 3, dtype=torch.float64)
-        for operator, source, _, other, tangent in self.code.pulls:
+        for operator, source, _, other, tangent, factor in self.code.pulls:
             u, v = site[source][: batch.atoms], site[other][: batch.atoms]
             by_x, by_h = bound.pull(tuple(operator), u, v, other, tangent)
-            forces[: batch.atoms] -= by_x
-            by_cells -= by_h
+            forces[: batch.atoms] -= factor * by_x
+            by_cells -= factor * by_h
         return by_cells
 
     def _site_arrays(self, batch: Batch, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from composer.codegen.cpp import PRELUDE
 from composer.codegen.printer import Block, Lowering, number
 from composer.errors import BackendError
 from composer.ir import nodes
@@ -45,7 +46,7 @@ MORE = {"power 12": 8, "power -12": 16, "power -6": 6, "real power": 64}
 
 def compiled(fast_math: bool) -> ctypes.CDLL:
     """One C function of (x, y) for each case."""
-    text = ["#include <cmath>", "typedef double real;"]
+    text = [PRELUDE]
     for n, (node, _) in enumerate(CASES.values()):
         block = Block(lambda leaf: {X: "x", Y: "y"}.get(leaf), "t")
         (value,) = block.emit([Lowering()(node)])

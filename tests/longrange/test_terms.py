@@ -141,6 +141,15 @@ def test_bad_declarations_are_named() -> None:
         Model(Coulomb(Charges({"Na": 1, "Cl": -1})), ["Na", "Cl"])(wire)
 
 
+def test_a_shift_of_learned_charges_is_a_gauge() -> None:
+    model = Model(Coulomb(Charges(learn="per species")), ["Na", "Cl"])
+    (direction,) = gauges(model).T
+    charges = [name.startswith("Coulomb.Charges.charge") for name in model.parameter_names]
+    assert np.allclose(direction, np.where(charges, 0.5**0.5, 0.0))
+    columns = model.jacobian(rock_salt(1))
+    assert float((columns.forces @ torch.from_numpy(direction)).abs().max()) < 1e-12 < float(columns.forces.abs().max())
+
+
 def test_the_face_offers_the_sums_and_a_formula_is_a_pair() -> None:
     x, q, cell, _ = crystal("NaCl", 5.64)
     assert composer.longrange.potential(x, q, cell).shape == q.shape

@@ -230,3 +230,9 @@ def test_a_net_charge_is_said_once() -> None:
     assert [w.category for w in said] == [longrange.NetCharge]
     with pytest.raises(DataError, match="net"):
         longrange.prepare(X, H, net="perhaps")
+
+
+def test_the_face_offers_the_plain_function() -> None:
+    import composer
+
+    assert composer.longrange.potential is longrange.potential
