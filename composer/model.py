@@ -418,7 +418,7 @@ def _known(env: Environment) -> list[Entry]:
 
 
 def _entry(term: Term, name: str, label: str, species: int) -> Entry:
-    from composer.quantities import rows
+    from composer.quantities import BoundParam, rows
 
     param = term.params()[name]
     shape = tuple(int(getattr(term, s)) for s in param.shape)
@@ -428,13 +428,13 @@ def _entry(term: Term, name: str, label: str, species: int) -> Entry:
     if param.start and value is None:
         start[:] = np.asarray(getattr(term, param.start)(), dtype=float)
     return Entry(
-        f"{term.digest}.{name}",
+        BoundParam(term, param).key,
         f"{label}.{name}",
         param.per,
         shape,
         param.unit,
         torch.from_numpy(start),
-        name not in fixed,
+        param.fitted and name not in fixed,
         param.positive,
         param.bounds,
         term.digest,

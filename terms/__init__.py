@@ -12,6 +12,7 @@ from terms.bond import Bond
 from terms.density import Density
 from terms.embedding import Embedding
 from terms.four_body import FourBody
+from terms.nep import NEP
 from terms.pair import BornMayer, Buckingham, LennardJones, Morse, Pair
 from terms.pair_formula import PairFormula
 from terms.stillinger_weber import StillingerWeber
@@ -22,6 +23,7 @@ from terms.zbl import ZBL
 __composer_api__ = 1
 
 __all__ = [
+    "NEP",
     "ZBL",
     "Bond",
     "BornMayer",
