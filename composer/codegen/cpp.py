@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from composer.codegen.contractions import StaticNest
 from composer.codegen.layout import Layout
 from composer.codegen.nests import PairNest, PlainNest, RangeNest
 from composer.codegen.places import flat, rolled, scalars_below, size_of
 from composer.codegen.printer import Block, number
 from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Output, Schedule, Table, static_of
+from composer.codegen.vectors import VectorNest
 from composer.errors import BackendError
 from composer.ir.indices import Neighbor, Range, Species, neighbors
 from composer.ir.nodes import Node, parse_index
@@ -196,6 +198,8 @@ class Stage:
         return out
 
     def _table_lines(self, table: Node, level: int) -> list[str]:
+        if table.op != "stack":
+            return self._map_lines(table, level)
         out: list[str] = []
         own, static = parse_index(table.data[0]), static_of(table)
         for n, arg in enumerate(table.args):
@@ -214,6 +218,16 @@ class Stage:
                 body = [*rolled(head), *block.lines, f"{self.array_names[table]}[{place}] = {text};", *["}"] * len(head)]
                 out += ["{", *body, "}"] if block.lines and not head else body
         return out
+
+    def _map_lines(self, node: Node, level: int) -> list[str]:
+        """A value on static ranges, worked out once for all of their elements."""
+        static = static_of(node)
+        ranges = {i.key: f"q{m}" for m, i in enumerate(static)}
+        out = [line for n in scalars_below(node) for line in self._site_lines(n, level)]
+        block = Block(lambda x: None if x is node else self.load(x, ranges), "e")
+        (text,) = block.emit([node])
+        head = [f"for (int q{m} = 0; q{m} < {i.size}; ++q{m}) {{" for m, i in enumerate(static)]
+        return [*out, *head, *block.lines, f"{self.array_names[node]}[{flat(static, ranges)}] = {text};", *["}"] * len(head)]
 
     def _site_lines(self, root: Node, level: int) -> list[str]:
         """Code for a scalar of the site and everything below it that is not yet there."""
@@ -245,8 +259,14 @@ class Stage:
 
     def nest_code(self, nest: Nest) -> list[str]:
         if nest.ranges:
-            return [line for s in nest.sums for line in RangeNest(self, nest, s).code()]
+            return [line for s in nest.sums for line in self._range_nest(nest, s).code()]
         return PairNest(self, nest).code() if len(nest.loops) == 2 else PlainNest(self, nest).code()
+
+    def _range_nest(self, nest: Nest, node: Node) -> RangeNest | StaticNest | VectorNest:
+        if not nest.loops:
+            return StaticNest(self, node)
+        fast = VectorNest(self, nest, node)
+        return fast if fast.possible else RangeNest(self, nest, node)
 
     def segments(self, index: Neighbor, body: list[str], start: str = "", stop: str = "") -> list[str]:
         """Loop over neighbours of one cutoff, species by species; `body` is the code for one, with `start`/`stop` around the inner loop."""

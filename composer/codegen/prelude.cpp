@@ -8,6 +8,30 @@
 #include <immintrin.h>
 #endif
 typedef double real;
+// Vectors of 8, 4 and 2 numbers at any address, and their sums.
+typedef double lanes8 __attribute__((vector_size(64), aligned(8), may_alias));
+typedef double lanes4 __attribute__((vector_size(32), aligned(8), may_alias));
+typedef double lanes2 __attribute__((vector_size(16), aligned(8), may_alias));
+static inline real whole(real x) { return x; }
+static inline real whole(lanes2 x) { return x[0] + x[1]; }
+static inline real whole(lanes4 x) { return whole((lanes2)(__builtin_shufflevector(x, x, 0, 1) + __builtin_shufflevector(x, x, 2, 3))); }
+static inline auto below(long n) -> decltype(lanes8{} < lanes8{}) {  // lanes 0 .. n - 1
+  typedef long whole8 __attribute__((vector_size(64)));
+  return whole8{0, 1, 2, 3, 4, 5, 6, 7} < (whole8{} + n);
+}
+static inline real whole(lanes8 x) {
+  return whole((lanes4)(__builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7)));
+}
+// The sums of eight vectors.
+static inline lanes8 totals(lanes8 a, lanes8 b, lanes8 c, lanes8 d, lanes8 e, lanes8 f, lanes8 g, lanes8 h) {
+#define PAIRS(x, y) (__builtin_shufflevector(x, y, 0, 8, 2, 10, 4, 12, 6, 14) + __builtin_shufflevector(x, y, 1, 9, 3, 11, 5, 13, 7, 15))
+#define FOURS(x, y) (__builtin_shufflevector(x, y, 0, 1, 8, 9, 4, 5, 12, 13) + __builtin_shufflevector(x, y, 2, 3, 10, 11, 6, 7, 14, 15))
+  const auto ab = PAIRS(a, b), cd = PAIRS(c, d), ef = PAIRS(e, f), gh = PAIRS(g, h);
+  const auto left = FOURS(ab, cd), right = FOURS(ef, gh);
+#undef PAIRS
+#undef FOURS
+  return __builtin_shufflevector(left, right, 0, 1, 2, 3, 8, 9, 10, 11) + __builtin_shufflevector(left, right, 4, 5, 6, 7, 12, 13, 14, 15);
+}
 // Distance of two rows of neighbours: known when compiled (LD) or given by the caller.
 #ifdef LD
 #define ROW_LENGTH(A) constexpr int64_t ld = LD
