@@ -8,7 +8,7 @@ from pathlib import Path
 from composer.codegen.contractions import StaticNest
 from composer.codegen.layout import Layout
 from composer.codegen.nests import PairNest, PlainNest, RangeNest
-from composer.codegen.places import flat, rolled, scalars_below, size_of
+from composer.codegen.places import flat, in_vectors, rolled, scalars_below, size_of
 from composer.codegen.printer import Block, number
 from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Output, Schedule, Table, static_of
@@ -226,8 +226,8 @@ class Stage:
         out = [line for n in scalars_below(node) for line in self._site_lines(n, level)]
         block = Block(lambda x: None if x is node else self.load(x, ranges), "e")
         (text,) = block.emit([node])
-        head = [f"for (int q{m} = 0; q{m} < {i.size}; ++q{m}) {{" for m, i in enumerate(static)]
-        return [*out, *head, *block.lines, f"{self.array_names[node]}[{flat(static, ranges)}] = {text};", *["}"] * len(head)]
+        body = [*block.lines, f"{self.array_names[node]}[{flat(static, ranges)}] = {text};"]
+        return [*out, *in_vectors([i.size for i in static], body)]
 
     def _site_lines(self, root: Node, level: int) -> list[str]:
         """Code for a scalar of the site and everything below it that is not yet there."""
@@ -260,7 +260,18 @@ class Stage:
     def nest_code(self, nest: Nest) -> list[str]:
         if nest.ranges:
             return [line for s in nest.sums for line in self._range_nest(nest, s).code()]
-        return PairNest(self, nest).code() if len(nest.loops) == 2 else PlainNest(self, nest).code()
+        if len(nest.loops) == 2:
+            return PairNest(self, nest).code()
+        return [*self._sines(nest), *PlainNest(self, nest).code()]
+
+    def _sines(self, nest: Nest) -> list[str]:
+        """Sines that are kept get a loop of their own: beside a cosine, compilers make one call of both that has no vector form."""
+        apart = [n for n in nest.stores if n.op == "sin"]
+        if not apart or not any(n.op == "cos" for n in nest.visited):
+            return []
+        lines = PlainNest(self, nest, apart).code()
+        nest.stores = [n for n in nest.stores if n not in apart]
+        return lines
 
     def _range_nest(self, nest: Nest, node: Node) -> RangeNest | StaticNest | VectorNest:
         if not nest.loops:
@@ -268,10 +279,16 @@ class Stage:
         fast = VectorNest(self, nest, node)
         return fast if fast.possible else RangeNest(self, nest, node)
 
-    def segments(self, index: Neighbor, body: list[str], start: str = "", stop: str = "") -> list[str]:
-        """Loop over neighbours of one cutoff, species by species; `body` is the code for one, with `start`/`stop` around the inner loop."""
+    def segments(self, index: Neighbor, body: list[str], start: str = "", stop: str = "", whole: bool = False) -> list[str]:
+        """Loop over neighbours of one cutoff, species by species; `body` is the code for one, with `start`/`stop` around the inner loop.
+
+        `whole`: in whole vectors, a little beyond the end of a segment; for bodies that do no harm there.
+        """
         s, c = index.slot, self.cutoffs.index(index.cutoff)
         inner = ["#pragma GCC ivdep", f"for (int {s} = near.begin(s{s}); {s} < near.stop({c}, s{s}); ++{s}) {{", *body, "}"]
+        if whole:
+            first = f"for (int first = near.begin(s{s}), end = near.stop({c}, s{s}); first < end; first += 8) {{"
+            inner = [first, "#pragma GCC ivdep", f"for (int {s} = first; {s} < first + 8; ++{s}) {{", *body, "}", "}"]
         if self.species == 1:
             return ["{", f"const int s{s} = 0; (void)s{s};", *([start] if start else []), *inner, *([stop] if stop else []), "}"]
         return [
