@@ -167,7 +167,7 @@ class Stage:
             out += self._gather()
         if len(self.cutoffs) > 1 and self.kept:
             out.append(f"for (int q = 0; q < {self.kept}; ++q) near.zero(kept + q*ld, 0);")
-        levels = sorted({n.level for n in self.plan.nests} | {self.plan.level(s) for s in self.plan.site} | {0})
+        levels = sorted({n.level for n in self.plan.nests} | {self.plan.level(s) for s in (*self.plan.site, *self.plan.stacks)} | {0})
         for array in self.plan.arrays:
             self.array_names[array] = f"arr{len(self.array_names)}"
         for level in range(max(levels) + 1):
