@@ -19,7 +19,8 @@ from composer.codegen.jacobian import columns
 from composer.codegen.layout import Layout
 from composer.codegen.program import Program
 from composer.errors import AlgebraError, DataError
-from composer.ir.indices import Neighbor
+from composer.ir import nodes
+from composer.ir.indices import Neighbor, Range, neighbors
 from composer.ir.nodes import Node, add, parameter
 from composer.neighbors import Batch, all_positions, build_batch, fold, update, virial
 from composer.quantities import Environment
@@ -256,7 +257,7 @@ class Model:
         ones = torch.ones(atoms, dtype=torch.float64) if seeds is None else seeds.to(torch.float64)
         energy = torch.zeros(structures_, self.layout.size, dtype=torch.float64)
         self.kernel("parameters")(batch, self.flat, inputs={"seed": ones}, into=(None, energy), by_structure=True)
-        if len(self.kernel("forces").code.stages) > 1:
+        if not self.factored:
             forces, strained = self._columns_by_tangents(batch)
         else:
             forces = torch.zeros(self.layout.size, atoms, 3, dtype=torch.float64)
@@ -281,6 +282,15 @@ class Model:
         return torch.stack(forces), torch.stack(strained)
 
     # ---- kernels
+
+    @cached_property
+    def factored(self) -> bool:
+        """Whether one kernel gives all columns of the Jacobian through sums over neighbours: one stage, and no layer of a network in it.
+
+        In a layer every column depends on every sum, and there is nothing to share; each column is then a tangent.
+        """
+        layered = any(n.op in nodes.FUNCTIONS and any(isinstance(i, Range) for i in n.free) and not neighbors(n.free) for n in _everything(self.node))
+        return not layered and not any(n.op == "near" for n in _everything(self.node))
 
     @cached_property
     def halved(self) -> Node | None:
@@ -328,7 +338,7 @@ class Model:
 
     def build(self, batch: Batch, kinds: Sequence[str] = ("forces", "energies", "parameters", "gradient", "tangent", "columns")) -> None:
         """Compile several kernels for the row length of a batch, side by side."""
-        build([self.kernel(k) for k in kinds], batch)
+        build([self.kernel(k) for k in kinds if k != "columns" or self.factored], batch)
 
     def dump(self, kind: str = "forces") -> str:
         """The program of a kernel as text: values, outputs and loops of every stage, with parameters by their names."""

@@ -116,7 +116,7 @@ class Leaf:
     @cached_property
     def staged(self) -> bool:
         """Whether scalars of neighbours are read, so that weights of sites do not pass to single parameters."""
-        return len(self.model.program("energies").stages) > 1
+        return not self.model.factored
 
     def at(self, theta: Array) -> Tensor:
         """The flat parameters of the leaf's model with free numbers theta [p]."""

@@ -110,7 +110,7 @@ def build(models: Sequence[Model], kinds: Iterable[str] = KINDS) -> None:
 
 
 def _has(model: Model, kind: str) -> bool:
-    return kind != "columns" or len(model.kernel("forces").code.stages) == 1
+    return kind != "columns" or model.factored
 
 
 def _kernel(model: Model, kind: str, number: int) -> Kernel:
