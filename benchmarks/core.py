@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from benchmarks import models, peers_lammps, peers_torch, resources, systems
+from benchmarks import models, peers_lammps, peers_torch, resources, searching, systems
 from benchmarks.timing import Row, Timer, cpu, interleave, wall
 
 SKIN = 1.0  # Å, on both sides
@@ -90,6 +90,7 @@ def rows(only: str = "", repeats: int = 9) -> Iterator[Row]:
         if only.lower() in case.name.lower():
             yield training_row(case, repeats)
     yield from resources.rows(only, repeats)
+    yield from searching.rows(only, repeats)
 
 
 def force_row(case: ForceCase, repeats: int) -> Row:

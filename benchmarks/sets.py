@@ -34,7 +34,7 @@ class Case:
     """One set.
 
     Attributes:
-        train, test: files under the shared data; without a test file, a fifth of the groups of a shipped set is the test.
+        train, test: files under the shared data (several trains joined by +); without a test file, a fifth of the groups of a shipped set is the test.
         crystal: lattice and its constant (Å), for timing.
         elements: of the crystal; several are put at random.
         snap: folder of the published SNAP, or its settings.
@@ -55,13 +55,15 @@ class Case:
     @property
     def missing(self) -> str:
         """Why the set cannot be used here; empty if it can."""
-        needed = [name for name in (self.train, self.test) if "/" in name] + ([self.snap] if isinstance(self.snap, str) else [])
+        needed = [name for name in (*self.train.split("+"), self.test) if "/" in name] + ([self.snap] if isinstance(self.snap, str) else [])
         absent = [name for name in needed if not (SHARED / name).exists()]
         return f"skipped: {SHARED / absent[0]} is absent; set COMPOSER_SHARED to the folder that holds data/" if absent else ""
 
     def training(self) -> Data:
         """Read the train frames; no test file is opened."""
-        return read_data(SHARED / self.train, quiet=True) if self.test else self._divided()[0]
+        if not self.test:
+            return self._divided()[0]
+        return Data([f for name in self.train.split("+") for f in read_data(SHARED / name, quiet=True)])
 
     def testing(self) -> Data:
         """Read the test frames: a look that must be logged."""
@@ -141,7 +143,7 @@ SETS = (
         (Published("SNAP (alloy)", 6.03, None, 0.161, 0.118),), {75: (2.1, 0.105)},
     ),
     Case(
-        "alloys", "monbtaw/alloy_train.xyz.xz", "monbtaw/alloy_test.xyz.xz", ("bcc", 3.24), ("Nb", "Mo", "Ta", "W"), _snap(ALLOY, 4.6, 6),
+        "alloys", "monbtaw/alloy_train.xyz.xz+monbtaw/Nb_train.xyz.xz+monbtaw/Mo_train.xyz.xz", "monbtaw/alloy_test.xyz.xz", ("bcc", 3.24), ("Nb", "Mo", "Ta", "W"), _snap(ALLOY, 4.6, 6),
         (Published("SNAP (alloy)", None, None, 0.186, 0.112),), {124: (None, 0.186)}, parameters=124,
     ),
     Case("silicon", "silicon.xyz.xz", "", ("diamond", 5.47), ("Si",), _snap({"Si": (0.5, 1.0)}, 4.9, 8)),

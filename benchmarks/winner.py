@@ -48,7 +48,7 @@ def winner(case: Case, train: Data, settings: Settings) -> Winner:
     if state and (folder / "winner.json").exists():
         facts = json.loads((folder / "winner.json").read_text())
         return Winner(composer.read_model(folder / "best.composer"), facts["origin"], facts["spearman"])
-    found = _search(train, settings, most)
+    found = _search(train, settings, most, str(folder) if state else None)
     if state and looks.commit() == state:
         folder.mkdir(parents=True, exist_ok=True)
         found.model.save(folder / "best.composer")
@@ -56,10 +56,10 @@ def winner(case: Case, train: Data, settings: Settings) -> Winner:
     return found
 
 
-def _search(train: Data, settings: Settings, most: int) -> Winner:
+def _search(train: Data, settings: Settings, most: int, storage: str | None) -> Winner:
     workers, start = min(2, os.cpu_count() or 1), time.perf_counter()
     result = composer.search(
-        train, budget=settings.budget, max_parameters=most, seconds=settings.seconds, seed=settings.seed, executor=workers
+        train, budget=settings.budget, max_parameters=most, seconds=settings.seconds, seed=settings.seed, executor=workers, storage=storage
     )
     spent = time.perf_counter() - start
     origin = f"found in {spent:.0f} s on {workers} cores, {len(result.trials)} trials, seed {settings.seed}, at most {most} parameters"

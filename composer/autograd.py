@@ -49,9 +49,11 @@ def call(model: Model, batch: Batch, positions: Tensor, cells: Tensor, parameter
     x = differentiable_positions(kernels.batch, positions.to(torch.float64), cells.to(torch.float64))  # [sites, 3]
     function = _Evaluate if torch.compiler.is_compiling() else _EvaluateBothWays
     energies, pulls = function.apply(x, _flat(model, parameters, kernels.free), kernels.number)
-    home, owner = kernels.home, kernels.owner
-    energy = energies.new_zeros(batch.structures).index_add(0, home[: batch.atoms], energies)
-    forces = pulls.new_zeros(batch.atoms, 3).index_add(0, owner, pulls)
+    atoms, home = batch.atoms, kernels.home
+    forces = pulls[:atoms].index_add(0, kernels.owner, pulls[atoms:])  # what ghosts receive belongs to their owners
+    if batch.structures == 1:
+        return Outputs(energies.sum(0, keepdim=True), forces, (x.T @ pulls)[None], energies)
+    energy = energies.new_zeros(batch.structures).index_add(0, home[:atoms], energies)
     virial = pulls.new_zeros(batch.structures, 3, 3).index_add(0, home, x[:, :, None] * pulls[:, None, :])
     return Outputs(energy, forces, virial, energies)
 
@@ -89,7 +91,7 @@ class _Kernels:
         sizes, ghosts = self.batch.offsets.diff(), self.batch.ghost_offsets.diff()
         structures = torch.arange(batch.structures)
         self.home = torch.cat([structures.repeat_interleave(sizes), structures.repeat_interleave(ghosts)])  # [sites]
-        self.owner = torch.cat([torch.arange(batch.atoms), self.batch.ghost_owner.long()])  # [sites]
+        self.owner = self.batch.ghost_owner.long()  # [ghosts]
         self.free = model.free.nonzero().flatten()  # [P]
         self.known[self.number] = self
 

@@ -248,7 +248,7 @@ class Param:
             raise AlgebraError(f"Parameter {name} was declared per {self.per!r}. Known are {', '.join(PER)}. Use one of these.")
 
     def __get__(self, term: Any, owner: type | None = None) -> Any:
-        return self if term is None else BoundParam(term, self)
+        return self if term is None else BoundParam(term, term.params().get(self.name, self))
 
 
 class BoundParam:

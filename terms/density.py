@@ -18,7 +18,7 @@ class Density(Term):
 
     coefficients c per ordered pair (site, neighbour), without unit; they start at 0.1/2^n, because a factor that is zero teaches nothing.
     With positive=True functions and coefficients are not negative (R_n = (1 + T_n)/2 times the cutoff function for Chebyshev), so that
-    sqrt and log1p of the density exist. `inner` (Å) is the start of the sampled range, a quarter of the cutoff by default.
+    sqrt and log1p of the density exist. With blind=True all neighbours count alike, and c is per species of the site. `inner` (Å) is the start of the sampled range, a quarter of the cutoff by default.
     """
 
     cutoff: float
@@ -26,6 +26,7 @@ class Density(Term):
     basis: str = "chebyshev"
     inner: float | None = None
     positive: bool = False
+    blind: bool = False
     coefficients = Param(0.0, per="ordered pair", shape=("n_max",), amplitude=True, start="decaying")
 
     def check(self) -> None:
@@ -35,7 +36,11 @@ class Density(Term):
             raise AlgebraError("A positive Density in the basis 'bessel' was asked for", found, 'Use basis="gaussian" or "chebyshev"')
 
     def params(self) -> dict[str, Param]:  # type: ignore[override]
-        return {"coefficients": dataclasses.replace(type(self).coefficients, positive=self.positive)}
+        return {
+            "coefficients": dataclasses.replace(
+                type(self).coefficients, positive=self.positive, per="species" if self.blind else "ordered pair"
+            )
+        }
 
     def roughness(self) -> dict[str, Any]:
         """Roughness of the expansion, by parameter: [n_max, n_max]."""
@@ -56,4 +61,6 @@ class Density(Term):
             functions = [0.5 * (f + functions[0]) for f in functions]
         n = Range("n", self.n_max)
         field = stack(n, functions)
+        if self.blind:
+            return sum_over(n, self.coefficients[n] * sum_over(j, field))
         return total(sum_over(n, self.coefficients[t, n] * sum_over(j, field, species=t)) for t in env.species)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
@@ -20,7 +21,7 @@ class FourBody(Term):
 
     Channels c: legs (l1, n1) <= (l2, n2) <= (l3, n3) with 1 <= l <= l_max, l1 + l2 + l3 even and l3 <= l1 + l2 (l = 0 would be a product
     of a density and angles). Neighbours may coincide, so dimers and trimers contribute. coefficients c (eV) per ordered pair: the site and
-    the species of the first leg; the others run over all neighbours. Source: A. P. Bartók et al., Phys. Rev. B 87, 184115 (2013).
+    the species of the first leg; the others run over all neighbours. With blind=True all legs do, and c is per species of the site. Source: A. P. Bartók et al., Phys. Rev. B 87, 184115 (2013).
     """
 
     cutoff: float
@@ -28,6 +29,7 @@ class FourBody(Term):
     l_max: int = 2
     basis: str = "chebyshev"
     inner: float | None = None
+    blind: bool = False
     coefficients = Param(0.0, unit="eV", per="ordered pair", shape=("size",), amplitude=True)
 
     def check(self) -> None:
@@ -36,6 +38,10 @@ class FourBody(Term):
             raise AlgebraError(
                 f"FourBody with l_max = {self.l_max} was asked for", "The first invariant couples l = 1, 1, 2", "Give l_max=2"
             )
+
+    def params(self) -> dict[str, Param]:  # type: ignore[override]
+        declared = type(self).coefficients
+        return {"coefficients": dataclasses.replace(declared, per="species") if self.blind else declared}
 
     def channels(self) -> list[tuple[Leg, Leg, Leg]]:
         """The coupled triples of legs, in order."""
@@ -53,7 +59,8 @@ class FourBody(Term):
         n, functions = radial.channels(self.basis, j.r, self.cutoff, self.n_max, self.inner)
         values = harmonics(direction(j), self.l_max)
         ranges = [Range(f"m{l}", 2 * l + 1) for l in range(self.l_max + 1)]
-        moments = [[sum_over(j, functions * stack(m, v), species=t) for m, v in zip(ranges, values)] for t in env.species]
+        kinds = [None] if self.blind else list(env.species)  # of the neighbours that are told apart
+        moments = [[sum_over(j, functions * stack(m, v), species=t) for m, v in zip(ranges, values)] for t in kinds]
         every = [total(kind[l] for kind in moments) for l in range(self.l_max + 1)]
 
         def leg(source: list[Node], which: Leg, i: int) -> Node:
@@ -61,10 +68,10 @@ class FourBody(Term):
 
         c = Range("channel", self.size)
         parts = []
-        for kind, t in zip(moments, env.species):
+        for t, kind in enumerate(moments):
             coupled = [
                 total(g * (leg(kind, p, a) * leg(every, q, b) * leg(every, s, d)) for a, b, d, g in gaunt(p[0], q[0], s[0]))
                 for p, q, s in self.channels()
             ]
-            parts.append(sum_over(c, self.coefficients[t, c] * stack(c, coupled)))
+            parts.append(sum_over(c, self.coefficients[c if self.blind else (t, c)] * stack(c, coupled)))
         return total(parts)

@@ -37,6 +37,7 @@ TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
     "ZBL": (ZBL(inner=1.0, outer=3.0), THREE),
     "Density": (Density(cutoff=5.0, n_max=3), TWO),
     "Density, positive": (Density(cutoff=5.0, n_max=3, positive=True), ONE),
+    "Density, blind": (Density(cutoff=5.0, n_max=3, blind=True), THREE),
     "Embedding, sqrt": (Embedding(cutoff=5.0), TWO),
     "Embedding, polynomial": (Embedding(cutoff=5.0, form="polynomial"), ONE),
     "Embedding, universal": (Embedding(cutoff=5.0, form="universal"), ONE),
@@ -46,8 +47,10 @@ TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
     "Tersoff, two species": (Tersoff(pairs=SILICON_CARBIDE, m=3), TWO),
     "ThreeBody": (ThreeBody(cutoff=4.5, n_max=3, l_max=3), ONE),
     "ThreeBody, three species": (ThreeBody(cutoff=4.0, n_max=2, l_max=2), THREE),
+    "ThreeBody, blind": (ThreeBody(cutoff=4.0, n_max=2, l_max=2, blind=True), THREE),
     "FourBody": (FourBody(cutoff=4.5), ONE),
     "FourBody, two species": (FourBody(cutoff=4.0, n_max=1, l_max=3), TWO),
+    "FourBody, blind": (FourBody(cutoff=4.0, n_max=1, blind=True), TWO),
     "Bond": (Bond(cutoff=4.0), TWO),
     "NEP": (NEP(cutoff=(4.5, 3.5), n_max=(2, 1), basis=(3, 2), l_max=(2, 2, 1), neurons=3), TWO),
     "NEP3, cutoffs by element": (

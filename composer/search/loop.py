@@ -174,14 +174,19 @@ class _Run:
 
     @cached_property
     def sound(self) -> list[Expression]:
-        """The words whose programs can be written, in canonical order."""
-        found = []
+        """The words that are small enough and whose programs can be written, in canonical order."""
+        found, large = [], 0
         for word in sorted({w.canonical: w for w in self.settings.vocabulary}.values(), key=lambda w: w.canonical):
             try:
-                Model(word, self.data.species).program("forces")
+                model = Model(word, self.data.species)
+                if model.size > self.settings.max_parameters:
+                    large += 1
+                    continue
+                model.program("forces")
                 found.append(word)
             except ComposerError as error:
                 self.leave_out(word, str(error))
+        self.progress.say(f"{large} words alone hold more than {self.settings.max_parameters} numbers" if large else "")
         return found
 
     @cached_property

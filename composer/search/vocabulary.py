@@ -57,7 +57,8 @@ def default_vocabulary(species: Sequence[str], data: Iterable[Frame]) -> list[Ex
 
     A fixed core (screened nuclei below the shortest distance of the data), pair, three-body and four-body expansions in several sizes and
     reaches, embedded densities, and densities as factors. Cutoffs are multiples of the cube root of the volume per atom, radial functions
-    start at the shortest distance. Arguments: species; data. Returns: a list; any list of terms and expressions may take its place.
+    start at the shortest distance. Where there are several species, there are expansions that do not tell neighbours apart beside those
+    that do. Arguments: species; data. Returns: a list; any list of terms and expressions may take its place.
     Errors: AlgebraError where the terms have not been imported.
     """
     found = lengths(data)
@@ -68,6 +69,10 @@ def default_vocabulary(species: Sequence[str], data: Iterable[Frame]) -> list[Ex
     words += [_term("Pair", cutoff=c, n_max=n, inner=inside[c]) for c in reach["pair"] for n in PAIRS]
     words += [_term("ThreeBody", cutoff=c, n_max=n, l_max=l, inner=inside[c]) for c in reach["body"] for n, l in BODIES]
     words += [_term("FourBody", cutoff=c, n_max=n, l_max=l, inner=inside[c]) for c in reach["body"][:2] for n, l in FOURS]
+    if len(species) > 1:  # neighbours that count alike: numbers grow with the species, not with their pairs
+        words += [_term("ThreeBody", cutoff=c, n_max=n, l_max=l, inner=inside[c], blind=True) for c in reach["body"] for n, l in BODIES]
+        words += [_term("FourBody", cutoff=c, n_max=n, l_max=l, inner=inside[c], blind=True) for c in reach["body"][:2] for n, l in FOURS]
+        words += [_term("Density", cutoff=c, n_max=n, inner=inside[c], blind=True) for c in reach["density"] for n in (1, 2, 3)]
     for c in reach["density"]:
         words += [_term("Density", cutoff=c, n_max=n, inner=inside[c]) for n in (1, 2, 3)]
         words += [_term("Embedding", cutoff=c, form=f).fix(decay=round(d / unit, 2)) for d in DECAYS for f in ("sqrt", "polynomial")]
