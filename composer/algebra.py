@@ -224,13 +224,14 @@ class Term(Expression):
         fields: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value == field.default and field.name in ("name", "fixed"):
+            if _is_left_out(field, value):
                 continue
             fields[field.name] = value.data() if isinstance(value, Expression) else _plain(value)
         return {"term": type(self).__name__, **fields}
 
     def __repr__(self) -> str:
-        given = [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in ("name", "fixed")]
+        shown = [f for f in dataclasses.fields(self) if f.name not in ("name", "fixed") and not _is_left_out(f, getattr(self, f.name))]
+        given = [(f.name, getattr(self, f.name)) for f in shown]
         text = f"{type(self).__name__}({', '.join(f'{n}={v!r}' for n, v in given)})"
         text += f".named({self.name!r})" if self.name else ""
         values = {n: v for n, v in self.fixed if v is not None}
@@ -509,6 +510,11 @@ def _take_number(factor: float, part: Expression) -> tuple[float, Expression]:
 def _bracket(part: Expression) -> str:
     negative = isinstance(part, Constant) and part.value < 0
     return f"({part!r})" if isinstance(part, Sum) or negative else repr(part)
+
+
+def _is_left_out(field: Any, value: Any) -> bool:
+    """Whether a field need not be told: it has its default, and is one of those that few terms need."""
+    return value == field.default and (field.name in ("name", "fixed") or bool(field.metadata.get("quiet")))
 
 
 def _is_number(value: Any) -> bool:

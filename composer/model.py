@@ -289,7 +289,9 @@ class Model:
 
         In a layer every column depends on every sum, and there is nothing to share; each column is then a tangent.
         """
-        layered = any(n.op in nodes.FUNCTIONS and any(isinstance(i, Range) for i in n.free) and not neighbors(n.free) for n in _everything(self.node))
+        layered = any(
+            n.op in nodes.FUNCTIONS and any(isinstance(i, Range) for i in n.free) and not neighbors(n.free) for n in _everything(self.node)
+        )
         return not layered and not any(n.op == "near" for n in _everything(self.node))
 
     @cached_property
@@ -371,6 +373,12 @@ class Model:
         from composer.evaluate import evaluate
 
         return evaluate(self, data)
+
+    def export(self, path: str | Path, neighbors: tuple[int, int] | None = None) -> Path:
+        """Write the model to a nep.txt file for GPUMD, calorine and NEP_CPU; see `composer.export.nep.write_nep`."""
+        from composer.export.nep import write_nep
+
+        return write_nep(self, path, neighbors)
 
     def save(self, path: str | Path, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write the model to a file that `composer.read_model` reads; provenance is JSON data that is added to the model's own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from composer.algebra import Term
 from composer.errors import AlgebraError
@@ -16,8 +16,42 @@ LENGTH = {"quartic": 0.46850, "cosine": 1 / 2.134563}  # Å, as the source of ei
 
 # Covalent radii (Å) of H to Pu: 4/3 of those of S. Grimme et al., J. Chem. Phys. 132, 154104 (2010).
 RADII = [
-    *(0.426667, 0.613333, 1.6, 1.25333, 1.02667, 1.0, 0.946667, 0.84, 0.853333, 0.893333, 1.86667, 1.66667, 1.50667, 1.38667, 1.46667, 1.36),
-    *(1.32, 1.28, 2.34667, 2.05333, 1.77333, 1.62667, 1.61333, 1.46667, 1.42667, 1.38667, 1.33333, 1.32, 1.34667, 1.45333, 1.49333, 1.45333),
+    *(
+        0.426667,
+        0.613333,
+        1.6,
+        1.25333,
+        1.02667,
+        1.0,
+        0.946667,
+        0.84,
+        0.853333,
+        0.893333,
+        1.86667,
+        1.66667,
+        1.50667,
+        1.38667,
+        1.46667,
+        1.36,
+    ),
+    *(
+        1.32,
+        1.28,
+        2.34667,
+        2.05333,
+        1.77333,
+        1.62667,
+        1.61333,
+        1.46667,
+        1.42667,
+        1.38667,
+        1.33333,
+        1.32,
+        1.34667,
+        1.45333,
+        1.49333,
+        1.45333,
+    ),
     *(1.53333, 1.46667, 1.52, 1.56, 2.52, 2.22667, 1.96, 1.85333, 1.76, 1.65333, 1.53333, 1.50667, 1.50667, 1.44, 1.53333, 1.64, 1.70667),
     *(1.68, 1.68, 1.64, 1.76, 1.74667, 2.78667, 2.34667, 2.16, 1.96, 2.10667, 2.09333, 2.08, 2.06667, 2.01333, 2.02667, 2.01333, 2.0),
     *(1.98667, 1.98667, 1.97333, 2.04, 1.94667, 1.82667, 1.74667, 1.64, 1.57333, 1.54667, 1.48, 1.49333, 1.50667, 1.76, 1.73333, 1.73333),
@@ -40,9 +74,9 @@ class ZBL(Term):
     smoothness = property(lambda term: 2 if term.switch == "quartic" else 1)  # type: ignore[assignment]
     inner: float | None = None
     outer: float | None = None
-    switch: str = "quartic"
-    factor: float | None = None
-    pairs: tuple[tuple, ...] = ()
+    switch: str = field(default="quartic", metadata={"quiet": True})
+    factor: float | None = field(default=None, metadata={"quiet": True})
+    pairs: tuple[tuple, ...] = field(default=(), metadata={"quiet": True})
 
     def check(self) -> None:
         inner = 0.0 if self.inner is None else self.inner
@@ -55,7 +89,9 @@ class ZBL(Term):
         if self.switch == "cosine" and self.outer is None and not self.pairs:
             raise AlgebraError('ZBL(switch="cosine") was asked for', "Its outer distance is missing", "Give e.g. inner=1.0, outer=2.0")
         if not all(len(p) == 12 and 0 <= p[2] < p[3] for p in self.pairs):
-            raise AlgebraError("ZBL was asked for with pairs", "An entry is not two symbols and ten numbers", "Give symbols, inner, outer, c, d, ...")
+            raise AlgebraError(
+                "ZBL was asked for with pairs", "An entry is not two symbols and ten numbers", "Give symbols, inner, outer, c, d, ..."
+            )
         rows = sorted((*sorted(map(str, p[:2])), *map(float, p[2:])) for p in self.pairs)
         object.__setattr__(self, "pairs", tuple(rows))
 

@@ -73,7 +73,10 @@ COMPOSED: dict[str, tuple[Expression, tuple[str, ...]]] = {
     "root of a density": (Pair(cutoff=5.0, n_max=4) - sqrt(Density(cutoff=5.0, positive=True, basis="gaussian")), TWO),
     "stages": (Bond(cutoff=4.0) * (1 + Bond(cutoff=3.5, n_max=2).named("b")), ONE),
     "tied and untied": (Pair(cutoff=4.0) * (1 + Pair(cutoff=4.0)) + Pair(cutoff=4.0).named("b"), ONE),
-    "network in a product": (NEP(cutoff=(4.0, 3.5), n_max=(1, 1), basis=(2, 2), l_max=(2, 0, 0), neurons=3) * (1 + Density(cutoff=4.0)), ONE),
+    "network in a product": (
+        NEP(cutoff=(4.0, 3.5), n_max=(1, 1), basis=(2, 2), l_max=(2, 0, 0), neurons=3) * (1 + Density(cutoff=4.0)),
+        ONE,
+    ),
     "network and pairs": (
         ZBL(switch="cosine", outer=2.5) + NEP(cutoff=(4.0, 3.5), n_max=(1, 1), basis=(2, 2), l_max=(1, 0, 0), neurons=2) + Pair(cutoff=4.0),
         TWO,

@@ -98,7 +98,11 @@ class PlainNest:
             if output.kind == "row":
                 out.append(f"(kept + {output.axis}*ld)[j] {'+=' if len(self.stage.cutoffs) > 1 else '='} {text};")
             elif output.kind == "force":
-                add = f"+= j < end ? {text} : real(0)" if not self.nest.sums and all(o.kind == "force" for o in self.nest.sinks) else f"+= {text}"
+                add = (
+                    f"+= j < end ? {text} : real(0)"
+                    if not self.nest.sums and all(o.kind == "force" for o in self.nest.sinks)
+                    else f"+= {text}"
+                )
                 out.append(f"near.g{output.axis}[j] {f'= {text}' if self._first(output) else add};")
             else:
                 out.append(f"{self.stage.site_text(output.name)}[jj[j]] += {text};")

@@ -51,7 +51,9 @@ class VectorNest:
 
     def code(self) -> list[str]:
         if self.kept:
-            return self._segments([f"for (int j = near.begin(sj); j < near.stop({self._ring}, sj); j += {LANES}) {{", *self._tiles(KEPT), "}"])
+            return self._segments(
+                [f"for (int j = near.begin(sj); j < near.stop({self._ring}, sj); j += {LANES}) {{", *self._tiles(KEPT), "}"]
+            )
         clear = [] if self.by_species or self.stage.species == 1 else [self._clear()]
         return [*clear, *self._segments([f"const int first = near.begin(sj), stop = near.stop({self._ring}, sj);", *self._tiles(SUMMED)])]
 

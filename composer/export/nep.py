@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,19 @@ def read_nep(path: str | Path) -> Model:
     """
     found = parse(path)
     if found.kind:
-        raise DataError(f"An energy model was to be read from {path}", f"Its tag is {found.tag}", "Use composer.export.nep_response.read")
-    model = Model(expression(found), found.species)
-    model = model.with_parameters(numbers(found, label(model)))
-    model.provenance = {"nep": {"tag": found.tag, "neighbors": list(found.neighbors)}}
+        advice = "Use composer.read_model(path), which gives a model of charges, dipoles or polarizabilities"
+        raise DataError(f"A plain energy model was to be read from {path}", f"Its tag is {found.tag}", advice)
+    return model_of(found)
+
+
+def model_of(f: NepFile, network: Network | None = None) -> Model:
+    """The model of a file's energy, or of another network of it."""
+    f = f if network is None else replace(f, network=network)
+    model = Model(expression(f), f.species)
+    model = model.with_parameters(numbers(f, label(model)))
+    model.provenance = {"nep": {"tag": f.tag, "neighbors": list(f.neighbors)}}
+    if f.version == 5:
+        model.provenance["nep"]["common"] = f.network.common
     return model
 
 
@@ -48,6 +58,8 @@ def nep_fields(f: NepFile) -> dict[str, Any]:
         "cutoff": list(f.cutoffs[0]), "n_max": list(f.n_max), "basis": list(f.basis), "l_max": list(f.l_max), "neurons": f.neurons,
         "version": f.version,
     }  # fmt: skip
+    if f.heads == 2:
+        fields["charges"] = True
     if len(set(f.cutoffs)) > 1:
         fields["elements"] = [[s, *pair] for s, pair in zip(f.species, f.cutoffs)]
     return fields
@@ -66,7 +78,7 @@ def zbl(f: NepFile) -> Expression:
     if flexible(f):
         pairs = [(a, b) for n, a in enumerate(f.species) for b in f.species[n:]]
         rows = [[a, b, *map(float, row)] for (a, b), row in zip(pairs, f.zbl_pairs)]
-        return from_data({"term": "ZBL", "switch": "cosine", "pairs": rows, "inner": None, "outer": None, "factor": None})
+        return from_data({"term": "ZBL", "switch": "cosine", "pairs": rows, "inner": None, "outer": None})
     inner, outer, *factor = f.zbl
     least = min(angular for _, angular in f.cutoffs)
     if outer > least:
@@ -95,6 +107,8 @@ def numbers(f: NepFile, name: str) -> dict[str, Any]:
         "bias": f.network.bias,
         "output": f.network.output[:, 0],
     }
+    if f.heads == 2:
+        tables["charge"] = f.network.output[:, 1]
     if blocks:
         tables["angular"] = f.angular.transpose(2, 3, 0, 1)
         tables["angular_weights"] = weights[:, radials:].reshape(-1, blocks, angulars, f.neurons)
@@ -134,8 +148,8 @@ def contents(model: Model, neighbors: tuple[int, int] | None = None) -> NepFile:
     bias, output = tables["bias"].reshape(networks, -1), tables["output"].reshape(networks, 1, -1)
     network = Network(np.concatenate(parts, axis=1).transpose(0, 2, 1), bias, output, np.zeros(networks))
     _constants(model, network, data["version"])
-    lengths = [nep.lengths(_Symbols(model.species), part) for part in (0, 1)]  # type: ignore[attr-defined]
-    cutoffs = list(zip(*lengths)) if data["elements"] else [tuple(data["cutoff"])]
+    lengths = [nep.lengths(model.species, part) for part in (0, 1)]  # type: ignore[attr-defined]
+    cutoffs = list(zip(*lengths)) if data.get("elements") else [tuple(data["cutoff"])]
     known = model.provenance.get("nep", {}).get("neighbors")
     found = NepFile(
         data["version"], "", model.species, cutoffs, neighbors or (known and tuple(known)) or _dense(cutoffs),
@@ -152,20 +166,13 @@ def _table(tables: dict[str, Array], key: str, species: int, data: dict[str, Any
     return tables[key].reshape(shape).transpose(2, 3, 0, 1) if key in tables else np.zeros((shape[2], shape[3], species, species))
 
 
-class _Symbols:
-    """The part of an environment that `NEP.lengths` reads."""
-
-    def __init__(self, symbols: tuple[str, ...]) -> None:
-        self.symbols = symbols
-
-
 def _parts(expr: Expression) -> tuple[Term, Term | None]:
     """The NEP and the ZBL of an expression that a file can hold."""
     operands = [p for f, p in expr.parts if f == 1.0] if isinstance(expr, Sum) else [expr]
     kinds = sorted(type(p).__name__ for p in operands)
     whole = len(operands) == (len(expr.operands) if isinstance(expr, Sum) else 1)
     neps = [p for p in operands if isinstance(p, Term) and type(p).__name__ == "NEP"]
-    others = [p for p in operands if isinstance(p, Term) and type(p).__name__ == "ZBL" and p.data()["switch"] == "cosine"]
+    others = [p for p in operands if isinstance(p, Term) and type(p).__name__ == "ZBL" and p.data().get("switch") == "cosine"]
     if not whole or len(neps) != 1 or len(others) != len(operands) - 1 or len(operands) > 2:
         raise AlgebraError(
             f"{expr} was to be written to a nep.txt file",
@@ -199,12 +206,12 @@ def _dense(cutoffs: list[tuple[float, float]]) -> tuple[int, int]:
 
 def _zbl_line(term: Term, species: tuple[str, ...]) -> tuple[tuple[float, ...], Array]:
     data = term.data()
-    if data["pairs"]:
+    if data.get("pairs"):
         rows = {tuple(p[:2]): p[2:] for p in data["pairs"]}
         pairs = [tuple(sorted((a, b))) for n, a in enumerate(species) for b in species[n:]]
         return (0.0, 0.0), np.array([rows[p] for p in pairs], dtype=float)
     inner = 0.5 * data["outer"] if data["inner"] is None else data["inner"]
-    return (inner, data["outer"], *([data["factor"]] if data["factor"] is not None else [])), np.zeros((0, 10))
+    return (inner, data["outer"], *([data["factor"]] if data.get("factor") is not None else [])), np.zeros((0, 10))
 
 
 __all__ = ["contents", "expression", "numbers", "read_nep", "write_nep"]

@@ -125,9 +125,10 @@ class _Reader:
             raise self.refuse(f"It has two hidden layers ({neurons} and {second_layer} neurons)", "Train it with one hidden layer")
         if min(*n_max, *basis, *l_max) < 0 or neurons < 1 or min(min(c) for c in cutoffs) <= 0:
             raise self.refuse("Its header holds negative counts, no neuron, or a cutoff that is not above zero")
+        nothing = np.zeros(0)
         found = NepFile(
-            version, kind, species, cutoffs, neighbors, n_max, basis, tuple(l_max), neurons, Network(*[np.zeros(0)] * 4),
-            np.zeros(0), np.zeros(0), np.zeros(0), tuple(forms),
+            version, kind, species, cutoffs, neighbors, n_max, basis, tuple(l_max), neurons, Network(nothing, nothing, nothing, nothing),
+            nothing, nothing, nothing, tuple(forms),
         )  # fmt: skip
         self.fill(found, self.values())
         return found
