@@ -65,7 +65,9 @@ def _case(name: str, path: Path, atoms: Atoms, repeats: int) -> Iterator[Row]:
         peer = peers_nep.SameList(path, batch, len(model.species))
         assert abs(peer.step() - float(model(batch).energy)) < 1e-6 * len(atoms)
         found = interleave({"ours": forces, "peer": wall(peer.step)}, repeats)
-        yield _row(f"{name}: E, F, W on the same list", found, KERNEL_BAR, f"NEP_CPU from source, {' '.join(peers_nep.FLAGS[:3])}; {listed}")
+        yield _row(
+            f"{name}: E, F, W on the same list", found, KERNEL_BAR, f"NEP_CPU from source, {' '.join(peers_nep.FLAGS[:3])}; {listed}"
+        )
     found = interleave({"ours": wall(lambda: model(model.prepare([atoms]))), "peer": peers_nep.own_list(path, atoms)}, max(repeats // 3, 1))
     yield _row(f"{name}: E, F, W with own list", found, KERNEL_BAR, f"calorine's C++; {len(atoms)} atoms, list built in every call")
     found = interleave({"ours": gradient(model, batch), "peer": forces}, repeats)

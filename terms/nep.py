@@ -71,12 +71,21 @@ class NEP(Channels, Term):
 
     def hidden(self, env: Environment, mu: Range) -> Node:
         """tanh of the hidden layer, by neuron."""
-        n, scaled = radial_descriptors(self, env)
-        z = sum_over(n, self.table("radial_weights")[n, mu] * scaled)
+        n, q = radial_descriptors(self, env)
+        z = sum_over(n, self.table("radial_weights")[n, mu] * (self.table("radial_scaler")[n] * q))
         if self.blocks:
-            b, n, scaled = angular_descriptors(self, env)
-            z = z + sum_over(b, n, self.table("angular_weights")[b, n, mu] * scaled)
+            b, n, q = angular_descriptors(self, env)
+            z = z + sum_over(b, n, self.table("angular_weights")[b, n, mu] * (self.table("angular_scaler")[b, n] * q))
         return tanh(z - self.table("bias")[mu])
+
+    def inputs(self, env: Environment) -> dict[str, tuple[tuple[Range, ...], Node]]:
+        """What each scaler multiplies: its ranges and the descriptors on them."""
+        n, q = radial_descriptors(self, env)
+        found: dict[str, tuple[tuple[Range, ...], Node]] = {"radial_scaler": ((n,), q)}
+        if self.blocks:
+            b, n, q = angular_descriptors(self, env)
+            found["angular_scaler"] = (b, n), q
+        return found
 
     def flat_directions(self, tables: dict[str, Any]) -> list[dict[str, Any]]:
         """Changes of the tables that leave the energy as it is."""

@@ -15,15 +15,14 @@ MANY = 8  # species beyond which coefficients are contracted for each neighbour 
 
 
 def radial_descriptors(term: Any, env: Environment) -> tuple[Range, Node]:
-    """s q of the radial part, by channel."""
+    """q of the radial part, by channel."""
     j = env.neighbors(max(term.lengths(env.symbols, 0)))
     n, k = Range("channel", term.radials), Range("basis", term.radial_functions)
-    q = expanded(env, j, term.table("radial"), n, k, functions(term, env, j, 0), 1.0)
-    return n, term.table("radial_scaler")[n] * q
+    return n, expanded(env, j, term.table("radial"), n, k, functions(term, env, j, 0), 1.0)
 
 
 def angular_descriptors(term: Any, env: Environment) -> tuple[Range, Range, Node]:
-    """s q of the angular part, by block and channel."""
+    """q of the angular part, by block and channel."""
     j = env.neighbors(max(term.lengths(env.symbols, 1)))
     n, k, degrees = Range("channel", term.angulars), Range("basis", term.angular_functions), term.l_max[0]
     values = [y for row in harmonics(direction(j), degrees)[1:] for y in row]
@@ -33,7 +32,7 @@ def angular_descriptors(term: Any, env: Environment) -> tuple[Range, Range, Node
     squares = [(2 * l + 1) / (4 * math.pi) * total(x**2 for x in a[l - 1]) for l in range(1, degrees + 1)]
     more = [coupled(a, *legs) if legs else 7 / 15 * squares[0] ** 2 for flag, legs in zip(term.l_max[1:], COUPLED) if flag]
     b = Range("block", term.blocks)
-    return b, n, term.table("angular_scaler")[b, n] * stack(b, [*squares, *more])
+    return b, n, stack(b, [*squares, *more])
 
 
 def functions(term: Any, env: Environment, j: NeighborAtom, part: int) -> list[Node]:
