@@ -20,7 +20,7 @@ def write_checkpoint(path: Path, key: str, state: Any) -> None:
     notes = json.dumps({"key": key, **{k: v for k, v in values.items() if k not in arrays}})
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as stream:
-        np.savez(stream, notes=np.frombuffer(notes.encode(), dtype=np.uint8), **arrays)
+        np.savez(stream, allow_pickle=False, notes=np.frombuffer(notes.encode(), dtype=np.uint8), **arrays)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, path)
@@ -29,7 +29,7 @@ def write_checkpoint(path: Path, key: str, state: Any) -> None:
 def read_checkpoint(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and plain values of a checkpoint. Errors: DataError for a damaged file, or one of another run."""
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
         notes = json.loads(arrays.pop("notes").tobytes().decode())
     except Exception as error:  # numpy raises many kinds for damaged files; all mean the same
