@@ -134,3 +134,14 @@ def test_wrong_settings(model: Model, frames: list) -> None:
         Recipe(energy=0, forces=0, virial=0)
     with pytest.raises(DataError, match="no energy"):
         train(model, [replace(frames[0], energy=None)])
+
+
+def test_fit_in_epochs(frames: list) -> None:
+    """The verb: a start without scales is scaled, some frames are held out, and the result says how it did."""
+    start = composer.compile(NEP(cutoff=(5, 4), n_max=(2, 2), basis=(4, 4), l_max=(2, 0, 0), neurons=6), ["Si"], quiet=True)
+    fitted = composer.fit(start, Data(frames), epochs=4, quiet=True)
+    assert fitted.method == "adam" and len(fitted.history) == 4 and fitted.cv is not None
+    assert fitted.history[-1].cost < fitted.history[0].cost and fitted.model.domain["Si-Si"] > 1.5
+    assert float((fitted.model.parameters["NEP.radial_scaler"] - 1).abs().min()) > 1e-3
+    with pytest.raises(DataError, match="passes of Adam"):
+        composer.fit(start, Data(frames), method="lm", epochs=4, quiet=True)
