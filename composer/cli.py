@@ -92,7 +92,9 @@ def demo(
 def fit(
     data: DataFile,
     model: Annotated[str, typer.Option(help='An expression, e.g. "ZBL() + Pair(cutoff=6) + ThreeBody(cutoff=4.5)".')],
-    out: Annotated[Path, typer.Option(help="The model file to write; a name ending in .txt makes it a nep.txt file.")] = Path("model.composer"),
+    out: Annotated[Path, typer.Option(help="The model file to write; a name ending in .txt makes it a nep.txt file.")] = Path(
+        "model.composer"
+    ),
     test: Test = 0.2,
     energy: Annotated[float | None, typer.Option(help="Target error of energies, eV/atom; give all three or none.")] = None,
     forces: Annotated[float | None, typer.Option(help="Target error of forces, eV/Å.")] = None,

@@ -22,10 +22,13 @@ GATHER_ROWS = 17  # rows of `Neighbourhood` in prelude.cpp
 
 
 class Stage:
-    """Code of one stage: a function that visits a range of sites once."""
+    """Code of one stage: a function that visits a range of sites once.
 
-    def __init__(self, name: str, outputs: Iterable[Output | Table], layout: Layout, site_arrays: list[str]) -> None:
-        self.name, self.layout, self.site_arrays = name, layout, site_arrays
+    `whole`: loops over neighbours without sums run in whole vectors, a little beyond the end.
+    """
+
+    def __init__(self, name: str, outputs: Iterable[Output | Table], layout: Layout, site_arrays: list[str], whole: bool = True) -> None:
+        self.name, self.layout, self.site_arrays, self.whole = name, layout, site_arrays, whole
         outputs = list(outputs)
         self.tables = [o for o in outputs if isinstance(o, Table)]
         entries = [Output("site", w, "") for t in self.tables for w in t.weights]
@@ -286,7 +289,7 @@ class Stage:
         """
         s, c = index.slot, self.cutoffs.index(index.cutoff)
         inner = ["#pragma GCC ivdep", f"for (int {s} = near.begin(s{s}); {s} < near.stop({c}, s{s}); ++{s}) {{", *body, "}"]
-        if whole:
+        if whole and self.whole:
             first = f"for (int first = near.begin(s{s}), end = near.stop({c}, s{s}); first < end; first += 8) {{"
             inner = [first, "#pragma GCC ivdep", f"for (int {s} = first; {s} < first + 8; ++{s}) {{", *body, "}", "}"]
         if self.species == 1:

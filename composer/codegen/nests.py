@@ -23,6 +23,11 @@ class PlainNest:
     def __init__(self, stage: Stage, nest: Nest, only: list[Node] | None = None) -> None:
         self.stage, self.nest, self.only = stage, nest, only
 
+    @property
+    def whole(self) -> bool:
+        """Whether the loop may run a little beyond the end: it stores and pushes, and sums nothing."""
+        return not self.nest.sums and all(o.kind == "force" for o in self.nest.sinks)
+
     def code(self) -> list[str]:
         stage, nest = self.stage, self.nest
         (index,) = nest.loops
@@ -41,7 +46,7 @@ class PlainNest:
         total = [f"real tot{m} = 0;" for m, (n, _) in enumerate(sums) if not n.free]
         start = " ".join(f"real {acc} = 0;" for _, acc in sums)
         ends = [f"tot{m} += {acc};" if not n.free else f"{stage.array_names[n]}[sj] = {acc};" for m, (n, acc) in enumerate(sums)]
-        whole = not sums and all(o.kind == "force" for o in nest.sinks)
+        whole = self.whole
         out = self._zero() + ["{", *total] + stage.segments(index, body, " ".join(outer) + " " + start, " ".join(ends), whole)
         named = []
         for m, (n, _) in enumerate(sums):
@@ -98,11 +103,7 @@ class PlainNest:
             if output.kind == "row":
                 out.append(f"(kept + {output.axis}*ld)[j] {'+=' if len(self.stage.cutoffs) > 1 else '='} {text};")
             elif output.kind == "force":
-                add = (
-                    f"+= j < end ? {text} : real(0)"
-                    if not self.nest.sums and all(o.kind == "force" for o in self.nest.sinks)
-                    else f"+= {text}"
-                )
+                add = f"+= j < end ? {text} : real(0)" if self.whole and self.stage.whole else f"+= {text}"
                 out.append(f"near.g{output.axis}[j] {f'= {text}' if self._first(output) else add};")
             else:
                 out.append(f"{self.stage.site_text(output.name)}[jj[j]] += {text};")
