@@ -4,10 +4,11 @@ Every function returns a `matplotlib.figure.Figure` that belongs to no window an
 `figure.savefig("name.png")`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -87,15 +88,17 @@ def plot_parity(
     Arguments: panels, (reference, model) by a label that ends in the unit in brackets, e.g. "force (eV/Å)"; groups, the
     config_type of each point by the same label (colours); dense, points above which density is drawn and groups are not.
     """
-    figure = Figure(figsize=(3.5 * len(panels), 4.4), layout="constrained", dpi=120)
+    colors = _colors(kind for label in panels for kind in ([""] if groups is None else groups.get(label, [""])))
+    figure = Figure(figsize=(3.5 * len(panels), 4.4 + 0.09 * len(colors) / len(panels)), layout="constrained", dpi=120)
     grid = figure.subplots(2, len(panels), squeeze=False, height_ratios=(3, 1), sharex="col")
     for column, (label, (reference, model)) in enumerate(panels.items()):
         x, y = np.ravel(np.asarray(reference, dtype=np.float64)), np.ravel(np.asarray(model, dtype=np.float64))
         top, bottom = grid[0, column], grid[1, column]
         name, _, unit = label.partition(" (")
         unit = unit.rstrip(")")
-        _cloud(top, x, y, None if groups is None else groups.get(label), dense, legend=column == 0)
-        _cloud(bottom, x, y - x, None if groups is None else groups.get(label), dense)
+        kinds = [""] * len(x) if groups is None else [str(kind) for kind in groups.get(label, [""] * len(x))]
+        _cloud(top, x, y, kinds, colors, dense)
+        _cloud(bottom, x, y - x, kinds, colors, dense)
         edge = np.array([min(x.min(), y.min()), max(x.max(), y.max())])
         top.plot(edge, edge, color=GREY, linewidth=0.8, zorder=0)
         bottom.axhline(0.0, color=GREY, linewidth=0.8, zorder=0)
@@ -111,11 +114,14 @@ def plot_parity(
         )
         top.set_ylabel(f"model {label}")
         bottom.set_xlabel(f"reference {label}")
-        bottom.set_ylabel(f"error ({unit})" if unit else "error")
+        bottom.set_ylabel("error")
         top.set_title(name, fontsize=10)
         for axes in (top, bottom):
             _style(axes)
     figure.align_ylabels()
+    if any(colors) and any(len(np.ravel(np.asarray(x))) <= dense for x, _ in panels.values()):
+        handles = [grid[0, 0].plot([], [], "o", markersize=5, color=color, label=kind)[0] for kind, color in colors.items() if kind]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(panels), fontsize=7, frameon=False)
     return figure
 
 
@@ -213,18 +219,22 @@ def _style(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _cloud(axes: Axes, x: FloatArray, y: FloatArray, groups: Sequence[Any] | None, dense: int, legend: bool = False) -> None:
+def _cloud(axes: Axes, x: FloatArray, y: FloatArray, kinds: Sequence[str], colors: Mapping[str, Any], dense: int) -> None:
     if len(x) > dense:
         axes.hexbin(x, y, gridsize=80, cmap="viridis", bins="log", mincnt=1, linewidths=0.1)
         return
-    names = np.array(["" if groups is None else str(group) for group in (groups if groups is not None else x)])
-    for number, name in enumerate(dict.fromkeys(names.tolist())):
+    names = np.array(kinds)
+    for name in dict.fromkeys(kinds):
         member = names == name
-        axes.plot(
-            x[member], y[member], "o", markersize=2.6, alpha=0.7, markeredgewidth=0, color=COLORS[number % len(COLORS)], label=name or None
-        )
-    if legend and groups is not None:
-        axes.legend(frameon=False, fontsize=7, markerscale=2, loc="upper left")
+        axes.plot(x[member], y[member], "o", markersize=2.6, alpha=0.7, markeredgewidth=0, color=colors[name])
+
+
+def _colors(kinds: Iterable[Any]) -> dict[str, Any]:
+    # one colour for each kind, from a continuous map where the palette has too few
+    names = list(dict.fromkeys(map(str, kinds)))
+    if len(names) <= len(COLORS):
+        return dict(zip(names, COLORS))
+    return {name: colormaps["turbo"]((place + 0.5) / len(names)) for place, name in enumerate(names)}
 
 
 def _apart(x: FloatArray, y: FloatArray, least: float = 0.045) -> list[int]:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from composer.errors import AlgebraError
+from composer.model.structures import whole
 from composer.neighbors import Batch, differentiable_positions
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class _Kernels:
 
     def __init__(self, model: Model, batch: Batch) -> None:
         self.kernel, self.number = model.kernel, next(self.numbers)
-        self.batch = model._full(batch)
+        self.batch = whole(batch)
         sizes, ghosts = self.batch.offsets.diff(), self.batch.ghost_offsets.diff()
         structures = torch.arange(batch.structures)
         self.home = torch.cat([structures.repeat_interleave(sizes), structures.repeat_interleave(ghosts)])  # [sites]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -39,8 +40,8 @@ class Calculator(AseCalculator):
     ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
 
     def __init__(self, model: Any, skin: float = 1.0, **kwargs: Any) -> None:
-        if not skin >= 0:
-            raise DataError(f"A calculator with a skin of {skin} Å was asked for", "A skin is a length >= 0", "Write skin=1.0")
+        if not isinstance(skin, Real) or not skin >= 0:
+            raise DataError(f"A calculator with a skin of {skin!r} Å was asked for", "A skin is a length >= 0", "Write skin=1.0")
         super().__init__(**kwargs)
         self.model, self.skin = model, float(skin)
         self.builds = 0  # lists of neighbours made so far

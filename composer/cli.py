@@ -7,6 +7,7 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 import typer
@@ -72,6 +73,30 @@ def _errors(errors: Any) -> dict[str, Any]:
     return {"all": errors.scores, "by_config_type": errors.by_config_type}
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(composer.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def start(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """Interatomic potentials as expressions of physics terms: compile, fit, judge, search."""
+
+
+def _place(path: Path) -> None:
+    """Make the folder of a file that a long calculation will end with; it must not fail then."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        asked, found = f"The file {path} was to be written", f"Its folder cannot be written: {error.strerror or error}"
+        raise composer.DataError(asked, found, "Give another path") from error
+    if path.is_dir():
+        raise composer.DataError(f"The file {path} was to be written", "It is a folder", f"Write {path / 'model.composer'}")
+
+
 @app.command()
 @_clear
 def demo(
@@ -105,6 +130,7 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Fit an expression to data, print its errors, and write a model file."""
+    _place(out)
     expr = composer.parse_expression(model)
     weights = _weights(energy, forces, stress)
     train, rest = _parts(data, test, seed, as_json)
@@ -149,8 +175,10 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search for the best expression for data, print its errors, and write its model file."""
+    for file in filter(None, (out, report)):
+        _place(file)
     train, rest = _parts(data, test, seed, as_json)
-    given = {"budget": budget, "seconds": seconds, "max_parameters": max_parameters, "executor": workers}
+    given = {"budget": budget, "seconds": seconds, "max_parameters": max_parameters, "executor": workers, "quiet": as_json}
     result = composer.search(train, storage=storage, seed=seed, **given)
     best = result.best
     files = [best.save(out)]

@@ -59,5 +59,6 @@ def demo(folder: str | Path = "demo", seconds: float = SECONDS, budget: int = BU
     errors = result.best.evaluate(train), result.best.evaluate(test)
     model = result.best.save(folder / "si.composer")
     report = folder / "report.html"
-    result.report(report)
-    return Demo(result.best, *errors, composer.properties(result.best, data), (model, report))
+    crystals = composer.properties(result.best, data)
+    result.report(report, crystals)
+    return Demo(result.best, *errors, crystals, (model, report))

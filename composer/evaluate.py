@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 UNITS = {"energy": "meV/atom", "forces": "eV/Å", "stress": "GPa"}
 CHUNK = 20_000  # atoms evaluated at once
+NOTHING = 1e-5  # meV/atom, eV/Å or GPa
 VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
@@ -123,7 +124,7 @@ def evaluate(model: Model, data: Data | Sequence[Any], stress_offset: float = 0.
     proportional to N/V: it is added to the model's stress before the comparison, and never to the model.
     Returns: Errors (printable). Errors: DataError for no frames or none with an observable.
     """
-    frames = list(data)
+    frames = data if isinstance(data, Data) else Data(data)
     found: dict[str, list[tuple[int, Array, Array]]] = {o: [] for o in UNITS}
     for places in chunks(frames):
         result = model([frames[p] for p in places])
@@ -135,7 +136,7 @@ def evaluate(model: Model, data: Data | Sequence[Any], stress_offset: float = 0.
             f"None of the {len(frames)} frames has an energy, forces or stress",
             "Give labelled data",
         )
-    return _errors(frames, found)
+    return _errors(list(frames), found)
 
 
 def merge(frames: Sequence[Frame], parts: Iterable[tuple[Sequence[int], Errors]]) -> Errors:
@@ -202,4 +203,10 @@ def _score(error: Array, frame: NDArray[np.intp]) -> Score:
 
 
 def _cells(score: Score | None) -> str:
-    return f"{score.rmse:12.4g}{score.mae:9.4g}{score.p95:9.4g}" if score else f"{'-':>12s}{'-':>9s}{'-':>9s}"
+    rmse, mae, p95 = ("-", "-", "-") if score is None else map(brief, (score.rmse, score.mae, score.p95))
+    return f"{rmse:>12s} {mae:>8s} {p95:>8s}"
+
+
+def brief(error: float) -> str:
+    """An error in four digits; what symmetry alone makes small is zero."""
+    return f"{error:.4g}" if not abs(error) < NOTHING else "0"

@@ -78,13 +78,18 @@ class Properties:
         ]
 
     def __str__(self) -> str:
-        shown = [n for n in NAMES if any(n in p.values for p in self.phases)]
+        rows = self.cells()
+        widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
+        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(r, widths)).rstrip() for r in rows)
+
+    def cells(self) -> list[list[str]]:
+        """The table as texts, titles first; b is shown where it differs from a."""
+        shown = [n for n in NAMES if any(n in p.values and (n != "b" or abs(p.values["b"] - p.values["a"]) > 1e-3) for p in self.phases)]
         titles = [f"{n} ({UNITS[NAMES.index(n)]})" for n in shown]
         rows = [["phase", *titles, "above lowest (meV/atom)", "in the data", "V in the data"]]
         for p in self.phases:
             rows.append([p.name + p.note, *(p.value(n) for n in shown), f"{1000 * p.above:.0f}", *p.beside()])
-        widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
-        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(r, widths)).rstrip() for r in rows)
+        return rows
 
 
 def properties(model: Any, structures: Iterable[Any], covariance_root: Any = None, seed: int = 0) -> Properties:
@@ -115,6 +120,10 @@ def properties(model: Any, structures: Iterable[Any], covariance_root: Any = Non
 def references(structures: Iterable[Any]) -> dict[str, Frame]:
     """The lowest crystal at rest of every config_type of the data, or each given ase.Atoms by its formula."""
     found: dict[str, Frame] = {}
+    if not isinstance(structures, Iterable):
+        raise DataError(
+            "Properties of crystals were asked for", f"A {type(structures).__name__} was given", "Give data or a list of ase.Atoms"
+        )
     for place, one in enumerate(structures):
         frame = one if isinstance(one, Frame) else _frame(one, place)
         if not frame.periodic or len(frame) > LARGEST or (frame.forces is not None and np.abs(frame.forces).max() > QUIET_FORCE):
@@ -158,10 +167,11 @@ class _Structure:
 def _phase(name: str, frame: Frame, model: Any, draws: Sequence[Any]) -> Phase:
     crystal = relax_crystal(evaluator(model, frame.symbols), frame.positions, frame.cell)
     values = _values(crystal)
-    others = [relax_crystal(evaluator(m, frame.symbols), crystal.positions, crystal.cell) for m in draws]
+    asked = draws if crystal.stable and crystal.converged else []  # from a saddle, a drawn model may run anywhere
+    others = [relax_crystal(evaluator(m, frame.symbols), crystal.positions, crystal.cell) for m in asked]
     spread = [_values(c, crystal) for c in others if c.converged]
     spread = [s for s in spread if s.keys() == values.keys()]  # a draw in which the phase has lost its symmetry says nothing
-    enough = len(spread) > len(draws) // 2
+    enough = len(spread) > len(asked) // 2
     deviations = {n: float(np.sqrt(np.mean([(s[n] - v) ** 2 for s in spread]))) for n, v in values.items()} if enough else {}
     return Phase(name, values, deviations, crystal.converged, stable=crystal.stable, kept=_kept(frame, crystal))
 

@@ -22,9 +22,10 @@ from hashlib import blake2b
 from typing import Any
 
 from composer.errors import AlgebraError
-from composer.ir import nodes
+from composer.ir import nodes, sums
 from composer.ir.indices import Neighbor, Range, Species
-from composer.ir.nodes import Node, Scalar, at_neighbor, element, mark, maximum, minimum, parameter, stack, where_less
+from composer.ir.nodes import Node, Scalar, at_neighbor, mark, maximum, minimum, parameter, where_less
+from composer.ir.sums import element, stack
 
 PER = {"model": 0, "species": 1, "pair": 2, "ordered pair": 2, "triplet": 3, "ordered triplet": 3, "unlike triplet": 3}
 
@@ -149,20 +150,20 @@ def sum_over(*what: NeighborAtom | Range | Scalar, species: int | None = None) -
         if item.partner is not None:
             relation, given = "ne", item.partner.index if item.partner not in over else None
     if species is None:
-        return nodes.sum_over(bound, body, relation, given)  # type: ignore[arg-type]
+        return sums.sum_over(bound, body, relation, given)  # type: ignore[arg-type]
     return _sum_of_species([i for i in over if isinstance(i, NeighborAtom)][0], bound, body, species, relation, given)  # type: ignore[arg-type]
 
 
 def _sum_of_species(j: NeighborAtom, bound: set[Any], body: Scalar, species: int, relation: str, given: Neighbor | None) -> Node:
     if j.species.size == 1:
-        return nodes.sum_over(bound, body, relation, given)
-    resolved = nodes.sum_over(bound - {j.species}, nodes.lift(body) * mark(j.species), relation, given)
+        return sums.sum_over(bound, body, relation, given)
+    resolved = sums.sum_over(bound - {j.species}, nodes.lift(body) * mark(j.species), relation, given)
     return element(resolved, j.species, species)
 
 
 def sum_over_pairs(j: NeighborAtom, k: NeighborAtom, body: Scalar) -> Node:
     """Sum over unordered pairs of neighbours {j, k}; `body` must be symmetric in them."""
-    return nodes.sum_over({j.index, j.species, k.index, k.species}, body, "lt")
+    return sums.sum_over({j.index, j.species, k.index, k.species}, body, "lt")
 
 
 def read_at(field: Node, j: NeighborAtom) -> Node:

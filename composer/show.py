@@ -70,19 +70,24 @@ def _number(value: float) -> str:
 
 
 def html(expr: Expression) -> str:
-    """A table of the terms of an expression: fields, parameters with shape, unit and kind, smoothness at the cutoff."""
+    """The expression, and the table of its terms."""
+    return f"<div><code>{escape(repr(expr))}</code>{table(expr)}</div>"
+
+
+def table(expr: Expression) -> str:
+    """A table of the terms of an expression in HTML: fields, parameters with shape, unit and kind, smoothness at the cutoff."""
     labels = expr.labels()
     rows = [_row(labels[t.digest], t, sum(t == other for other in expr.walk())) for t in expr.terms()]
     head = "".join(f"<th style='text-align:left'>{c}</th>" for c in ("term", "fields", "parameters", "smoothness", "uses"))
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f"<div><code>{escape(repr(expr))}</code>{table}</div>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _row(label: str, term: Term, uses: int) -> str:
     given = [(f.name, getattr(term, f.name)) for f in dataclasses.fields(term) if f.name not in ("name", "fixed")]
     fields = ", ".join(f"{name}={value!r}" for name, value in given if value is not None)
     parameters = [describe_parameter(term, name) for name in term.params()]
-    cells = [escape(label), escape(fields), "<br>".join(map(escape, parameters)) or "none", str(term.smoothness), str(uses)]
+    kind = f" ({type(term).__name__})" if term.name else ""
+    cells = [escape(label + kind), escape(fields), "<br>".join(map(escape, parameters)) or "none", str(term.smoothness), str(uses)]
     return "<tr>" + "".join(f"<td style='text-align:left;vertical-align:top'>{c}</td>" for c in cells) + "</tr>"
 
 

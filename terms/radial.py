@@ -141,12 +141,25 @@ def check(term: Any) -> None:
 Pairs = Sequence[Sequence[Any]]  # entries (symbol, symbol, length, ...): lengths in Å of single pairs of species
 
 
-def check_pairs(pairs: Pairs, count: int, most: float) -> None:
-    """Raise an AlgebraError unless each entry holds two symbols and `count` lengths that rise to at most `most` (Å)."""
-    for entry in pairs:
-        if len(entry) != 2 + count or not all(0 < x <= y for x, y in itertools.pairwise((*entry[2:], most))):
-            found = f"It is not two symbols and {count} rising lengths up to the cutoff of {most} Å"
-            raise AlgebraError(f"Lengths of a pair of species were given as {tuple(entry)!r}", found, 'Give e.g. ("C", "Si", 2.5)')
+def order_pairs(term: Any, count: int) -> None:
+    """Check `term.pairs` and put it in canonical order: symbols sorted in each entry, entries sorted, numbers as floats.
+
+    Each entry holds two symbols and `count` lengths that rise to at most the cutoff (Å). Errors: AlgebraError for any other, and for a
+    pair that stands twice.
+    """
+    for entry in term.pairs:
+        symbols, found = entry[:2], entry[2:]
+        words = len(entry) == 2 + count and all(isinstance(s, str) for s in symbols)
+        if not words or not all(0 < x <= y for x, y in itertools.pairwise((*found, term.cutoff))):
+            why = f"It is not two symbols and {count} rising lengths up to the cutoff of {term.cutoff} Å"
+            raise AlgebraError(f"Lengths of a pair of species were given as {tuple(entry)!r}", why, 'Give e.g. ("C", "Si", 2.5)')
+    rows = sorted((*sorted(entry[:2]), *map(float, entry[2:])) for entry in term.pairs)
+    twice = [a[:2] for a, b in itertools.pairwise(rows) if a[:2] == b[:2]]
+    if twice:
+        raise AlgebraError(
+            f"Lengths of pairs of species were given as {term.pairs!r}", f"{'-'.join(twice[0])} stands twice", "Leave one out"
+        )
+    object.__setattr__(term, "pairs", tuple(rows))
 
 
 def lengths(env: Environment, j: NeighborAtom, pairs: Pairs, *default: float) -> list[Node]:

@@ -31,7 +31,7 @@ class StillingerWeber(Term):
     cosine = Param(-1 / 3, per="triplet", bounds=(-1.0, 1.0))
 
     def check(self) -> None:
-        radial.check_pairs(self.pairs, 1, self.cutoff)
+        radial.order_pairs(self, 1)
 
     def site(self, env: Environment) -> Node:
         j = env.neighbors(self.cutoff)

@@ -40,7 +40,7 @@ class Tersoff(Term):
     lambda3 = Param(0.0, unit="1/Å", per="ordered triplet")
 
     def check(self) -> None:
-        radial.check_pairs(self.pairs, 2, self.cutoff)
+        radial.order_pairs(self, 2)
         if not 0 < self.inner < self.cutoff or self.m not in (0, 1, 3):
             found = f"inner = {self.inner}, cutoff = {self.cutoff}, m = {self.m}"
             raise AlgebraError("Tersoff was asked for", found, "Give 0 < inner < cutoff in Å, and m = 0, 1 or 3")

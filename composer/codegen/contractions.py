@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from composer.codegen.printer import Block
 from composer.codegen.schedule import static_of
-from composer.ir.indices import Range, Species
-from composer.ir.nodes import Node, bound_of, parse_index
+from composer.ir.indices import Range, Species, parse_index
+from composer.ir.nodes import Node
+from composer.ir.sums import bound_of
 
 if TYPE_CHECKING:
     from composer.codegen.cpp import Stage

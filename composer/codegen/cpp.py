@@ -14,8 +14,8 @@ from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Output, Schedule, Table, static_of
 from composer.codegen.vectors import VectorNest
 from composer.errors import BackendError
-from composer.ir.indices import Neighbor, Range, Species, neighbors
-from composer.ir.nodes import Node, parse_index
+from composer.ir.indices import Neighbor, Range, Species, neighbors, parse_index
+from composer.ir.nodes import Node
 
 PRELUDE = (Path(__file__).parent / "prelude.cpp").read_text()
 GATHER_ROWS = 17  # rows of `Neighbourhood` in prelude.cpp

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from composer.codegen.program import Program, walk
 from composer.codegen.schedule import LEAVES, Nest, Output, Schedule, Table
-from composer.ir.nodes import Node, given_of, relation_of, show
+from composer.ir.nodes import Node, show
+from composer.ir.sums import given_of, relation_of
 
 INLINE = 60  # characters up to which a value used once is written where it is used
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from composer.codegen.schedule import Output, Table
-from composer.ir.indices import neighbors
+from composer.ir.indices import neighbors, parse_index
 from composer.ir.jvp import Tangent
-from composer.ir.nodes import ONE, ZERO, Node, displacement, mul, parameter, parse_index, site_input
+from composer.ir.nodes import ONE, ZERO, Node, displacement, mul, parameter, site_input
 from composer.ir.vjp import vjp
 
 

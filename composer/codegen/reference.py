@@ -16,8 +16,9 @@ from torch import Tensor
 
 from composer.codegen.padded import F64, Padded, Structures
 from composer.errors import BackendError
-from composer.ir.indices import Index, Neighbor, Range, Species
-from composer.ir.nodes import Node, bound_of, given_of, parse_index, relation_of
+from composer.ir.indices import Index, Neighbor, Range, Species, parse_index
+from composer.ir.nodes import Node
+from composer.ir.sums import bound_of, given_of, relation_of
 from composer.quantities import PER, row, rows
 
 AXES = {"site": 0, "j": 1, "k": 2, "species j": 3, "species k": 4}

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from composer.codegen.printer import Lowering
 from composer.errors import BackendError
-from composer.ir.indices import Index, Neighbor, Range, Species, neighbors
-from composer.ir.nodes import Node, bound_of, element, given_of, make, parse_index, relation_of, swap
+from composer.ir.indices import Index, Neighbor, Range, Species, neighbors, parse_index
+from composer.ir.nodes import Node, make
+from composer.ir.sums import bound_of, element, given_of, relation_of, swap
 
 DEAR = {"exp", "log", "sin", "cos", "tanh", "expm1", "log1p", "sqrt", "pow"}
 RECOMPUTE = 3  # operations recomputed for each value that would otherwise be stored

@@ -14,7 +14,8 @@ from composer.codegen.places import size_of
 from composer.codegen.printer import Block
 from composer.codegen.schedule import Nest, static_of
 from composer.ir.indices import Range, Species, neighbors
-from composer.ir.nodes import Node, bound_of
+from composer.ir.nodes import Node
+from composer.ir.sums import bound_of
 
 if TYPE_CHECKING:
     from composer.codegen.cpp import Stage

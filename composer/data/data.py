@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -29,7 +30,7 @@ class Data(Sequence[Frame]):
     """
 
     def __init__(self, frames: Iterable[Frame], species: Sequence[str] | None = None) -> None:
-        self._frames = tuple(frames)
+        self._frames = _checked(frames)
         self._species = tuple(species) if species is not None else _by_number(self._frames)
         for frame in self._frames:
             if foreign := set(frame.symbols) - set(self._species):
@@ -92,8 +93,8 @@ class Data(Sequence[Frame]):
         Arguments: test (share of the frames), by ("group": same configurations stay together; "config_type": whole kinds; "frame"),
         seed. Returns: (train, test), a function of content and seed alone. Errors: DataError for a share outside (0, 1).
         """
-        if not 0.0 < test < 1.0:
-            raise DataError(f"A test share of {test} was asked for", "It must lie between 0 and 1", "Write split(test=0.2)")
+        if not isinstance(test, Real) or not 0.0 < test < 1.0:
+            raise DataError(f"A test share of {test!r} was asked for", "It must lie between 0 and 1", "Write split(test=0.2)")
         chosen = choose(self._units(by, seed), test)
         if not chosen:
             raise DataError(
@@ -130,6 +131,16 @@ class Data(Sequence[Frame]):
         if by not in labels:
             raise DataError(f"A division by {by!r} was asked for", "It is not known", f"Use one of {', '.join(labels)}")
         return units(self._frames, labels[by], by != "config_type", seed)
+
+
+def _checked(frames: Iterable[Frame]) -> tuple[Frame, ...]:
+    found: tuple[Any, ...] = tuple(frames) if isinstance(frames, Iterable) and not isinstance(frames, str) else (frames,)
+    strange = next((type(frame).__name__ for frame in found if not isinstance(frame, Frame)), None)
+    if strange is not None:
+        raise DataError(
+            "Data were asked for", f"A {strange} was given where frames should be", "Write composer.read_data(path or list of ase.Atoms)"
+        )
+    return found
 
 
 def _by_number(frames: Iterable[Frame]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from composer.data.consistency import force_note
 from composer.data.data import Data
 from composer.data.frame import Frame
 from composer.data.observables import UNITS, USUAL, Keys
@@ -49,8 +50,10 @@ def stress_sign(frames: Sequence[Frame]) -> float | None:
 def _observable(data: Data, name: str, keys: Keys) -> str:
     count = sum(getattr(frame, name) is not None for frame in data)
     used = [getattr(keys, key) for key in ((name,) if name != "stress" else ("stress", "virial")) if getattr(keys, key)]
+    lacking = [frame.index for frame in data if getattr(frame, name) is None]
+    absent = f"; none in frame {', '.join(map(str, lacking[:3]))}{' ...' if len(lacking) > 3 else ''}" if count and lacking else ""
     where = f"key {' and '.join(used)}, {UNITS[name]}, {SIGNS[name]}" if count else "none"
-    return f"  {name:12} {count} of {len(data)} frames; {where}"
+    return f"  {name:12} {count} of {len(data)} frames; {where}{absent}"
 
 
 def _notes(data: Data, keys: Keys, atoms: Sequence[Atoms]) -> list[str]:
@@ -61,6 +64,11 @@ def _notes(data: Data, keys: Keys, atoms: Sequence[Atoms]) -> list[str]:
         out.append(f"stress {'rises' if sign > 0 else 'falls'} with volume (correlation {sign:.2f} in the clearest kind), {meaning}")
     if max((float(np.abs(f.stress).max()) for f in data if f.stress is not None), default=0.0) > LARGEST_STRESS:
         out.append(f"a stress above {LARGEST_STRESS} eV/Å^3 was found: units={{'stress': 'GPa'}} or 'kbar'?")
+    labelled = [frame.forces for frame in data if frame.forces is not None]
+    if labelled and not any(forces.any() for forces in labelled):
+        out.append("all forces are zero: were they computed? forces_key=... names others")
+    if (note := force_note(data.frames)) is not None:
+        out.append(note)
     left = sum(not one.pbc.all() and any(_has(one, key) for key in (keys.stress, keys.virial)) for one in atoms)
     if left:
         out.append(f"stress of {left} frames left out: they are not periodic in three directions")

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from composer.algebra import REGISTRY, Expression, Sum, Term, from_data
+from composer.algebra import REGISTRY, Expression, Sum, Term
+from composer.algebra.reading import from_data
 from composer.errors import AlgebraError, DataError
 from composer.export.nepfile import NepFile, Network, flexible, parse, text
 from composer.model import E0, Model

@@ -18,6 +18,7 @@ from composer.fit.scaling import scaled
 from composer.fit.training import Epoch, Recipe, train
 from composer.fit.weights import Weights
 from composer.model import Model
+from composer.model.structures import whole
 
 HELD = 0.1  # share of the frames that are held out for validation
 
@@ -46,7 +47,7 @@ def fit_epochs(
     if not quiet:
         print(f"fit: {found.reason}", flush=True)
     result = found.model
-    batch = result._full(result.prepare(list(learn.frames)))
+    batch = whole(result.prepare(list(learn.frames)))
     result.domain = {pair: float(r) for pair, r in shortest_distances(batch, result.species).items()}
     history = [Step(e.number, e.loss, 0.0, True) for e in found.history]
     return Fitted(result, evaluate(result, learn), evaluate(result, held), history, weights or Weights(), 0.0, 0.0, {}, "adam")

@@ -67,6 +67,14 @@ def fit(
     """
     if method not in METHODS:
         raise DataError(f"A fit by {method!r} was asked for", f"Known are {', '.join(METHODS)}", "Use one of these")
+    if not isinstance(model, Model):
+        raise AlgebraError(
+            f"A fit of {model!r} was asked for", "It is no model", "Write composer.fit(composer.compile(expr, species), data)"
+        )
+    if weights is not None and not isinstance(weights, Weights):
+        raise DataError(
+            "A fit was asked for", f"Its weights are {weights!r}", "Write weights=composer.Weights(energy=0.003, forces=0.1, stress=0.03)"
+        )
     if not isinstance(train, Data):
         train = Data(train, model.species)
     if epochs is not None:

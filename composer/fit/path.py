@@ -19,6 +19,7 @@ Factors = Mapping[tuple[str, Any], Factor]
 STRENGTHS = 10.0 ** np.arange(-14.0, 1.1, 0.5)  # of the prior, relative to what the data say
 LADDER = 10.0 ** np.arange(0.5, 3.6, 0.5)  # weights of energies beside forces, s_F / s_E in 1/Å
 STRESS = (10.0, 30.0, 100.0)  # targets of V sigma / N beside those of energies
+NOTHING = 1e-12  # held-out error that counts as none
 SLACK = 0.02  # of the score, given away for a tighter stress
 
 
@@ -116,7 +117,7 @@ def _score(found: dict[str, Array], counts: dict[str, int], weights: Weights, st
     if stated:
         return np.log(np.sum([counts[o] * (found[o] / weights.scales[o]) ** 2 for o in found], axis=0))
     judged = [o for o in ("energy", "forces") if o in found] or list(found)
-    return np.sum([np.log(found[o]) for o in judged], axis=0)
+    return np.sum([np.log(np.maximum(found[o], NOTHING)) for o in judged], axis=0)
 
 
 def _sparing(score: Array, slack: float = 2e-3) -> int:
@@ -137,5 +138,5 @@ def _ladder(observables: Sequence[str]) -> list[Weights]:
 def _stated(weights: Weights, errors: dict[str, float]) -> Weights:
     """The same ratios with targets of the size of the held-out force errors."""
     first = "forces" if "forces" in errors else next(iter(errors))
-    factor = errors[first] / weights.scales[first]
+    factor = max(errors[first], NOTHING) / weights.scales[first]
     return replace(weights, **{o: s * factor for o, s in weights.scales.items()})

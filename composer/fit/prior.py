@@ -33,7 +33,7 @@ def prior(problem: Problem, structure: Structure, norms: Array, goal: Array) -> 
         columns = place[slot.offset : slot.offset + slot.size].reshape(slot.rows, -1)  # [rows, size]
         if entry.key in structure.polynomial and not entry.positive and entry.bounds is None:
             target[columns] = 0.0
-        root = _root(model, entry, columns.shape[1])
+        root = penalty_root(model, entry, columns.shape[1])
         amount = np.sum(norms[columns] ** 2) / (slot.rows * np.sum(root**2))
         for row in columns:
             block = np.zeros((len(root), problem.size))
@@ -43,7 +43,7 @@ def prior(problem: Problem, structure: Structure, norms: Array, goal: Array) -> 
     return penalty(rows, target)
 
 
-def _root(model: Model, entry: Entry, size: int) -> Array:
+def penalty_root(model: Model, entry: Entry, size: int) -> Array:
     """L [size, size] with L^T L the roughness of a table's row, or the identity."""
     term = next(t for t in model.expression.terms() if t.digest == entry.term)
     offered = getattr(term, "roughness", None)

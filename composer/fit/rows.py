@@ -17,6 +17,7 @@ from composer.evaluate import VOIGT, chunks
 from composer.fit.coordinates import Coordinates, at
 from composer.fit.weights import Weights
 from composer.model import Model
+from composer.model.structures import whole
 from composer.neighbors import Batch
 
 Array = NDArray[np.float64]
@@ -129,7 +130,7 @@ class Problem:
             atoms = max(CHUNK_BYTES // (24 * max(self.model.size, 1)), 1)
             for places in chunks(self.frames, atoms):
                 prepared = self.model.prepare([self.frames[p] for p in places])
-                self._batches.append((places, self.model._full(prepared)))
+                self._batches.append((places, whole(prepared)))
         return self._batches
 
     def factors(self, u: Array, label: Callable[[int], Hashable] = lambda frame: 0) -> dict[tuple[str, Any], Factor]:

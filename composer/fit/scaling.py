@@ -10,6 +10,7 @@ import numpy as np
 from composer.codegen.program import values
 from composer.codegen.schedule import elements
 from composer.model import Model
+from composer.model.structures import whole
 from composer.quantities import Environment
 from composer.runtime.kernel import remembered
 
@@ -20,7 +21,7 @@ def scaled(model: Model, frames: Sequence[Any]) -> Model:
     Inputs are taken at the present numbers of the model. What does not vary keeps the scale 1. Returns: a model.
     """
     labels, tables = model.expression.labels(), {}
-    batch = model._full(model.prepare(list(frames)))
+    batch = whole(model.prepare(list(frames)))
     for term in model.expression.terms():
         stated = getattr(term, "inputs", lambda _: {})(Environment(model.species))
         for name, (ranges, node) in stated.items():

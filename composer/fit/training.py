@@ -18,6 +18,7 @@ from composer.data import Frame
 from composer.errors import DataError
 from composer.fit.checkpoint import read_checkpoint, write_checkpoint
 from composer.model import E0, Model
+from composer.model.structures import whole
 from composer.neighbors import Batch, all_positions
 
 Array = NDArray[np.float64]
@@ -138,7 +139,7 @@ class _Training:
         self.references = np.flatnonzero(names)
 
     def _prepared(self, frames: list[Frame]) -> Batch:
-        return self.model._full(self.model.prepare(frames))
+        return whole(self.model.prepare(frames))
 
     # ---- the run
 

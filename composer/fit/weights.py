@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,13 @@ class Weights:
             if isinstance(kind, Mapping) and (unknown := set(kind) - {"energy", "forces", "stress", "relative"}):
                 raise DataError(f"Targets {sorted(unknown)} were given", "Known are energy, forces, stress and relative", "Use these names")
             targets += [v for k, v in kind.items() if k != "relative"] if isinstance(kind, Mapping) else [kind]
-        wrong = [t for t in targets if t is not None and not 0 < t < np.inf]
-        if wrong or not self.relative >= 0 or not any(targets[:3]):
+        wrong = [t for t in targets if t is not None and not (isinstance(t, Real) and 0 < t < np.inf)]
+        if wrong or not (isinstance(self.relative, Real) and self.relative >= 0) or not any(targets[:3]):
+            stated = ", ".join(
+                f"{f.name}={v!r}" for f in fields(self) if (v := getattr(self, f.name)) or f.name in ("energy", "forces", "stress")
+            )
             raise DataError(
-                f"Weights {self!r} were asked for",
+                f"Weights({stated}) were asked for",
                 "Targets are errors above zero (relative: zero or more), and one of them at least is given",
                 "Write for example Weights(energy=0.003, forces=0.1, stress=0.03)",
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from composer.errors import AlgebraError
+
 
 @dataclass(frozen=True)
 class Neighbor:
@@ -58,3 +60,14 @@ def ranges(free: frozenset[Index]) -> tuple[Range | Species, ...]:
     slots = {i.slot for i in free if isinstance(i, Neighbor)}
     static = [i for i in free if isinstance(i, Range) or (isinstance(i, Species) and i.slot not in slots)]
     return tuple(sorted(static, key=lambda i: (isinstance(i, Range), i.key)))
+
+
+def parse_index(key: str) -> Index:
+    """The index of a key."""
+    if "@" in key:
+        slot, cutoff = key.split("@")
+        return Neighbor(float(cutoff), slot)
+    if ":" in key:
+        name, size = key.rsplit(":", 1)
+        return Species(name[-1], int(size)) if name.startswith("species ") else Range(name, int(size))
+    raise AlgebraError(f"An index of a program was asked for. Found the key {key!r}. Use a key made by an index.")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from composer.ir.calculus import partials, times
-from composer.ir.nodes import ZERO, Node, add, at_neighbor, bound_of, element, given_of, parse_index, relation_of, stack, sum_over
+from composer.ir.indices import parse_index
+from composer.ir.nodes import ZERO, Node, add, at_neighbor
+from composer.ir.sums import bound_of, element, given_of, relation_of, stack, sum_over
 
 LEAVES = ("const", "d", "d_t", "param", "param_t", "site", "mark")
 

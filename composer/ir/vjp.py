@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 
 from composer.errors import AlgebraError
 from composer.ir.calculus import partials, times
-from composer.ir.indices import Index, Neighbor, Species, neighbors
-from composer.ir.nodes import ONE, ZERO, Node, add, bound_of, element, mark, mul, parse_index, relation_of, stack, sum_over, swap
+from composer.ir.indices import Index, Neighbor, Species, neighbors, parse_index
+from composer.ir.nodes import ONE, ZERO, Node, add, mark, mul
+from composer.ir.sums import bound_of, element, relation_of, stack, sum_over, swap
 
 Key = tuple[Node, str]  # a node with two neighbours has one adjoint for each relation between them
 

@@ -9,7 +9,8 @@ from composer.codegen.program import Program, walk
 from composer.codegen.schedule import Output
 from composer.data import Data
 from composer.ir.indices import Neighbor, Range, Species
-from composer.ir.nodes import Node, bound_of
+from composer.ir.nodes import Node
+from composer.ir.sums import bound_of
 from composer.model import Model
 
 DEAR = {"exp", "log", "sin", "cos", "tanh", "expm1", "log1p", "sqrt", "pow", "norm"}

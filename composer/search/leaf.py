@@ -20,7 +20,7 @@ from torch import Tensor
 from composer.algebra import Expression, Scale, Term
 from composer.errors import AlgebraError, BackendError, ComposerError
 from composer.fit.linear import structure
-from composer.fit.prior import _root
+from composer.fit.prior import penalty_root
 from composer.model import E0, Entry, Model
 from composer.neighbors import Batch, all_positions, fold, virial
 from composer.runtime.build import libraries
@@ -109,7 +109,7 @@ class Leaf:
         for entry in self.entries:
             slot = self.model.layout.slots[entry.key]
             places = np.arange(start, start + slot.size).reshape(slot.rows, -1)
-            found.append((places, _root(self.model, entry, places.shape[1])))
+            found.append((places, penalty_root(self.model, entry, places.shape[1])))
             start += slot.size
         return found
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from composer.algebra import Expression, Sum
 from composer.algebra import expression as expression_of
 from composer.data import Data
-from composer.errors import BackendError, ComposerError
+from composer.errors import BackendError, ComposerError, DataError
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.search.archive import SLACK, Trial, staircase, steps
@@ -70,12 +70,24 @@ def search(
     Returns: a Search, the same for the same seed whatever the workers; Ctrl-C returns what is done.
     Errors: DataError for data that cannot be fitted or storage that cannot be written; AlgebraError for words that cannot be used.
     """
+    _check(budget, seconds, max_parameters, max_cost, folds)
     data = data if isinstance(data, Data) else Data(data)
     words = list(default_vocabulary(data.species, data) if vocabulary is None else vocabulary)
     settings = Settings(words, start, weights, max_parameters, max_cost, folds, seed)
     with Workers(executor) as workers, Progress(quiet, budget) as progress:
         check(workers, [*words, *([start] if start is not None else [])])
         return _Run(data, settings, workers, progress, storage, budget, seconds).go()
+
+
+def _check(budget: int, seconds: float | None, max_parameters: int, max_cost: float | None, folds: int) -> None:
+    """Refuse limits under which nothing can be found, before anything is built."""
+    least = {"budget": (budget, 1), "max_parameters": (max_parameters, 2), "folds": (folds, 0)}
+    for name, (value, bound) in least.items():
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < bound:
+            raise DataError(f"A search with {name}={value!r} was asked for", f"It is a whole number from {bound} on", f"Leave {name} out")
+    for name, limit in (("seconds", seconds), ("max_cost", max_cost)):
+        if limit is not None and not limit >= 0:
+            raise DataError(f"A search with {name}={limit!r} was asked for", "It is not negative", f"Leave {name} out for no limit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -417,7 +429,7 @@ class _Run:
         name = f"{trial.key} {'full' if full else 'short'}"
         event = self.journal.find("checked", name)
         if event is None:
-            self.progress.say(f"dynamics of {trial.key}, {'full' if full else 'short'}")
+            self.progress.say(f"trial {trial.number}: scans of dimers and trimers, compression, {'10' if full else '0.5'} ps of dynamics")
             verdict = next(self.workers.each(examine, [(Trust(self.study, trial.expression, trial.theta, full, self.settings.seed),)]))
             passed = not isinstance(verdict, Exception) and bool(verdict)
             event = self.log(
@@ -427,7 +439,7 @@ class _Run:
         trial.checked = "full" if full else "short"
         if not trial.stable:
             trial.reason = f"passed over: {event['reason']}"
-            self.progress.say(f"{trial.key} passed over: {event['reason']}")
+            self.progress.say(f"trial {trial.number} passed over: {event['reason']}")
         return trial.stable
 
 

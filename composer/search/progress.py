@@ -51,7 +51,9 @@ class Progress:
         """A trial was noted."""
         found = trial.reason if trial.failed else f"E {trial.energy:.4g} meV/atom  F {trial.forces:.4g} eV/Å  P {trial.parameters}"
         expected = (
-            "" if trial.predicted is None or trial.realised is None else f"  predicted {trial.predicted:+.3f} got {trial.realised:+.3f}"
+            ""
+            if trial.predicted is None or trial.realised is None
+            else f"  ln E + ln F predicted {trial.predicted:+.3f}, got {trial.realised:+.3f}"
         )
         self.say(f"{trial.number:4d} {'+' if trial.accepted else '-'} {trial.kind:8s} {found}{expected}  {_short(str(trial.expression))}")
         if self._bar is not None:

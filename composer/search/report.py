@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from analysis import (
     fisher_spectrum,
     plot_pareto,
-    plot_parity,
     plot_spectrum,
     plot_term_correlation,
     solve,
@@ -26,12 +25,14 @@ from analysis import (
 )
 from composer.data import Data
 from composer.errors import ComposerError, DataError
-from composer.evaluate import UNITS, Errors, evaluate, merge
+from composer.evaluate import Errors, brief, evaluate, merge
 from composer.fit.weights import Weights
 from composer.model import Model
+from composer.properties import Properties, properties
 from composer.search.archive import Trial
 from composer.search.expansion import Expansion, joined
 from composer.search.trial import model_of
+from composer.show import table
 
 if TYPE_CHECKING:
     from composer.search.result import Search
@@ -40,20 +41,23 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1a1a1a; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; font-size: 13px; margin: .6rem 0; } th, td { padding: .2rem .6rem; text-align: right; vertical-align: top; }
-th { border-bottom: 1px solid #999; } td.t, th.t { text-align: left; } tr:nth-child(even) td { background: #f6f6f6; }
+th { border-bottom: 1px solid #999; } td.t, th.t { text-align: left; } td.w { min-width: 15rem; } tr:nth-child(even) td { background: #f6f6f6; }
 code { font-size: 13px; overflow-wrap: anywhere; } img { max-width: 100%; height: auto; } .wide { overflow-x: auto; } .note { color: #555; font-size: 13px; }
 """
 
 
-def report(search: Search, path: str | Path = "report.html") -> Path:
-    """Write the report of a search. Errors: DataError where no model may win, or the file cannot be written."""
+def report(search: Search, path: str | Path = "report.html", crystals: Properties | None = None) -> Path:
+    """Write the report of a search. Arguments: path; crystals, what `composer.properties` gave for the best model (None: it is asked).
+
+    Errors: DataError where no model may win, or the file cannot be written.
+    """
     winner, model = search.winner, search.best
     held_out = errors_held_out(search, winner)
     sections = [
         _winner(search, winner, model),
         _errors(winner, held_out),
         _part("What its terms are worth", lambda: _worth(search, winner)),
-        _part("Crystals", lambda: _crystals(model, search.study.data)),
+        _part("Crystals", lambda: _crystals(model, search.study.data, crystals)),
         _front(search),
         _history(search),
         _negative(search),
@@ -102,7 +106,7 @@ def _winner(search: Search, winner: Trial, model: Model) -> str:
         ("data", f"{data!r}, sha256 {data.hash[:16]}"),
     ]
     formula = f"<p><code>E = E0 + {escape(str(model.expression))}</code></p>"
-    return f"<h1>The best potential found</h1>{formula}{_table(('', ''), rows, text=2)}<div class='wide'>{model.expression._repr_html_()}</div>"
+    return f"<h1>The best potential found</h1>{formula}{_table(('', ''), rows, text=2)}<div class='wide'>{table(model.expression)}</div>"
 
 
 def _errors(winner: Trial, found: tuple[str, Errors]) -> str:
@@ -111,19 +115,12 @@ def _errors(winner: Trial, found: tuple[str, Errors]) -> str:
     for kind, scores in {"all": errors.scores, **errors.by_config_type}.items():
         frames = len(errors.kinds) if kind == "all" else errors.kinds.count(kind)
         cells = [
-            f"{getattr(scores[o], n):.4g}" if o in scores else "" for o in ("energy", "forces", "stress") for n in ("rmse", "mae", "p95")
+            brief(getattr(scores[o], n)) if o in scores else "" for o in ("energy", "forces", "stress") for n in ("rmse", "mae", "p95")
         ]
         rows.append((kind, str(frames), *cells))
     head = ("config_type", "frames", *(f"{o} {n}" for o in ("E", "F", "S") for n in ("RMSE", "MAE", "95 %")))
     note = f"<p class='note'>Errors {which}: energy in meV/atom, forces in eV/Å, stress in GPa; {_bars(errors)}.</p>"
-    return f"<h2>Errors</h2>{note}<div class='wide'>{_table(head, rows, text=1)}</div>{_picture(_parity(errors), 'parity')}"
-
-
-def _parity(errors: Errors) -> Figure:
-    """Parity plots; kinds of frames have colours where there are few."""
-    if len(set(errors.kinds)) <= 8:
-        return errors.plot()
-    return plot_parity({f"{o} ({UNITS[o]})": (errors.reference[o], errors.predicted[o]) for o in errors.scores})
+    return f"<h2>Errors</h2>{note}<div class='wide'>{_table(head, rows, text=1)}</div>{_picture(errors.plot(), 'parity')}"
 
 
 def _bars(errors: Errors, draws: int = 400) -> str:
@@ -156,7 +153,7 @@ def _worth(search: Search, winner: Trial) -> str:
         (name, str(len(blocks[name])), f"{freedom[name]:.1f}", f"{price:.4g}", f"{price / total:.2f}")
         for name, price in sorted(prices.items(), key=lambda p: -p[1])
     ]
-    head = ("term", "numbers", "of which the data determine", "chi² that its removal costs (Wald)", "in units of chi²")
+    head = ("term", "numbers", "of which the data determine", "chi² that its removal costs (Wald)", "that over the whole chi²")
     spectra = {
         o: fisher_spectrum(joined({k: f for k, f in factors.items() if k[0] == o}, weights), gauge)
         for o in dict.fromkeys(o for o, _ in factors)
@@ -164,18 +161,22 @@ def _worth(search: Search, winner: Trial) -> str:
     pictures = _picture(plot_spectrum({"all": fisher_spectrum(whole, gauge), **spectra}), "spectrum")
     if len(blocks) > 1:
         pictures += _picture(plot_term_correlation(list(blocks), term_angles(whole, blocks)), "angles")
-    note = f"<p class='note'>First order at the fitted numbers; {gauge.shape[1]} gauge directions are taken off the spectra.</p>"
+    unknowns = f"the {winner.parameters} fitted numbers" + (" and the stress offset of the data" if search.study.offset else "")
+    note = f"<p class='note'>First order at the fitted numbers; {gauge.shape[1]} gauge directions are taken off the spectra; {len(u)} unknowns: {unknowns}.</p>"
     return f"{_table(head, rows, text=1)}{note}{pictures}"
 
 
 def _label(digest: str, leaf: Any, labels: dict[str, str]) -> str:
-    return labels.get(digest) or str(leaf)
+    name = getattr(leaf, "name", None)
+    return (labels.get(digest) or str(leaf)) + (f" ({type(leaf).__name__})" if name else "")
 
 
-def _crystals(model: Model, data: Data) -> str:
-    from composer.properties import properties
-
-    return f"<pre class='wide'>{escape(str(properties(model, data)))}</pre>"
+def _crystals(model: Model, data: Data, found: Properties | None) -> str:
+    head, *rows = (properties(model, data) if found is None else found).cells()
+    note = (
+        "± one standard deviation of the fitted numbers; a phase that is not stable has none. In the data: the lowest frame of the phase."
+    )
+    return f"<div class='wide'>{_table(head, rows, text=1)}</div><p class='note'>{note}</p>"
 
 
 def _front(search: Search) -> str:
@@ -196,7 +197,8 @@ def _front(search: Search) -> str:
             ),
             "front",
         )
-    return f"<h2>The front</h2>{picture}<div class='wide'>{_table(head, rows, text=1, last_text=True)}</div>"
+    note = "<p class='note'>No other trial beats these in energy error, force error, numbers and operations at once; the line is drawn for forces.</p>"
+    return f"<h2>The front</h2>{picture}{note}<div class='wide'>{_table(head, rows, text=1, last_text=True)}</div>"
 
 
 def _history(search: Search) -> str:
@@ -266,8 +268,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 0, la
 
     def cells(row: Sequence[str], tag: str) -> str:
         left = [n < text or (last_text and n >= len(row) - 2) for n in range(len(row))]
+        wide = [last_text and n >= len(row) - 2 and len(c) > 20 for n, c in enumerate(row)]
         return "".join(
-            f"<{tag} class='t'>{escape(c)}</{tag}>" if t else f"<{tag}>{escape(c)}</{tag}>" for c, t in zip(row, left, strict=True)
+            f"<{tag} class='t{' w' if w else ''}'>{escape(c)}</{tag}>" if t else f"<{tag}>{escape(c)}</{tag}>"
+            for c, t, w in zip(row, left, wide, strict=True)
         )
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)

@@ -48,7 +48,7 @@ class Search:
         reasons = sorted({t.reason for t in self.trials if t.failed or t.stable is False})
         raise DataError(
             "The best model of a search was asked for",
-            f"None of {len(self.trials)} trials may win: {'; '.join(reasons[:3])}",
+            f"None of {len(self.trials)} trials may win: {'; '.join(reasons[:3]) or 'none holds a fitted number beside E0'}",
             "Search longer, or with other words",
         )
 
@@ -62,12 +62,9 @@ class Search:
 
         With `parameters` alone, the best one that has at most so many. Errors: DataError where no trial does.
         """
-        limits = {"energy": energy, "forces": forces, "parameters": parameters}
-        found = [
-            t
-            for t in self.trials
-            if not t.failed and t.stable is not False and all(v is None or getattr(t, n) <= v for n, v in limits.items())
-        ]
+        asked = {"energy": energy, "forces": forces, "parameters": parameters}
+        limits = {name: limit for name, limit in asked.items() if limit is not None}
+        found = [t for t in self.trials if not t.failed and t.stable is not False and all(getattr(t, n) <= v for n, v in limits.items())]
         if not found:
             near = ", ".join(f"{n} {min(getattr(t, n) for t in self.pareto):.4g}" for n in limits) if self.pareto else "none"
             raise DataError(
@@ -123,20 +120,16 @@ class Search:
         return [t.row() for t in self.trials]
 
     def dataframe(self) -> Any:
-        """The trials as a pandas.DataFrame. Errors: DataError where pandas is not installed (`.rows()` needs none)."""
-        try:
-            import pandas  # type: ignore[import-not-found]
-        except ImportError:
-            raise DataError(
-                "A table of trials was asked for", "pandas is not installed", "Type pip install pandas, or use .rows()"
-            ) from None
+        """The trials as a pandas.DataFrame, one row each."""
+        import pandas
+
         return pandas.DataFrame(self.rows())
 
-    def report(self, path: str | Path = "report.html") -> Path:
-        """Write one self-contained HTML file about the search."""
+    def report(self, path: str | Path = "report.html", crystals: Any = None) -> Path:
+        """Write one self-contained HTML file about the search; crystals, what `composer.properties` gave for the best model, if it did."""
         from composer.search.report import report
 
-        return report(self, path)
+        return report(self, path, crystals)
 
     def line(self) -> str:
         """The outcome in one line."""

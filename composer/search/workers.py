@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.context
+import os
 import signal
 import sys
 import threading
@@ -131,7 +132,7 @@ def _attempt(function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
 
 
 def _settle() -> None:
-    """A worker uses one thread, and leaves Ctrl-C to its parent."""
+    """A worker uses one thread, leaves Ctrl-C to its parent, and ends when the parent has gone, even by a kill."""
     import torch
 
     from composer.runtime import threads
@@ -139,6 +140,14 @@ def _settle() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threads.set_threads(1)
     torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 class _Process(multiprocessing.context.SpawnProcess):

@@ -37,6 +37,10 @@ def test_pictures_draw() -> None:
     ]
     assert all(png(figure).startswith(b"\x89PNG") for figure in figures)
     assert "RMSE 0.1 eV/atom" in figures[2].axes[0].texts[0].get_text()
+    assert [text.get_text() for text in figures[2].legends[0].texts] == ["bulk", "slab"]
+    many = [f"kind {k}" for k in range(12)] * 5
+    legend = analysis.plot_parity({"energy (eV/atom)": (x, x)}, {"energy (eV/atom)": many}).legends[0]
+    assert len({tuple(np.atleast_1d(line.get_color())) for line in legend.get_lines()}) == 12
     assert [text.get_text() for text in figures[3].axes[0].texts] == ["a", "b"]
 
 

@@ -10,8 +10,9 @@ from composer.codegen import program, reference
 from composer.codegen.layout import Layout
 from composer.codegen.program import Program
 from composer.errors import BackendError
-from composer.ir import nodes
-from composer.ir.nodes import Node, element, function, mark, parameter, power, swap
+from composer.ir import sums
+from composer.ir.nodes import Node, function, mark, parameter, power
+from composer.ir.sums import element, swap
 from composer.neighbors import Batch, all_positions, build_batch, fold
 from composer.quantities import Environment, NeighborAtom, Range, dot, exp, read_at, rows, stack, sum_over, sum_over_pairs, tanh, where_less
 from composer.runtime.build import libraries
@@ -39,7 +40,7 @@ def p(name: str, *neighbors: NeighborAtom) -> Node:
 
 
 def both(body: Node, relation: str) -> Node:
-    return nodes.sum_over({J.index, K.index, J.species, K.species}, body, relation)
+    return sums.sum_over({J.index, K.index, J.species, K.species}, body, relation)
 
 
 def symmetric(j: NeighborAtom, k: NeighborAtom) -> Node:
@@ -49,10 +50,10 @@ def symmetric(j: NeighborAtom, k: NeighborAtom) -> Node:
 RADIAL = stack(N, [f(J), J.r * f(J), J.r**2 * f(J)])
 ANGULAR = stack(M, [J.u[0], J.u[1] * J.u[2]])
 MOMENTS = sum_over(J, RADIAL * ANGULAR)
-BY_SPECIES = nodes.sum_over({J.index}, f(J) * J.r * mark(J.species))
+BY_SPECIES = sums.sum_over({J.index}, f(J) * J.r * mark(J.species))
 READ = sum_over(J, f(J) ** 2)
-GT_KEPT = nodes.sum_over({J.index, K.index, K.species}, f(J) * f(K) * dot(J.u, K.u) * mark(J.species), "gt")
-LT_KEPT = nodes.sum_over({J.index, K.index, K.species}, f(J) * f(K) * dot(J.u, K.u) * mark(J.species), "lt")
+GT_KEPT = sums.sum_over({J.index, K.index, K.species}, f(J) * f(K) * dot(J.u, K.u) * mark(J.species), "gt")
+LT_KEPT = sums.sum_over({J.index, K.index, K.species}, f(J) * f(K) * dot(J.u, K.u) * mark(J.species), "lt")
 
 CASES: dict[str, Node] = {
     "pairs once": sum_over_pairs(J, K, symmetric(J, K)),
@@ -132,7 +133,7 @@ def test_second_derivatives(name: str, kernels: dict, batch: Batch, flat: Tensor
 
 def test_mirror_images_share_a_nest() -> None:
     body = f(J) ** 2 * f(K)
-    assert nodes.relation_of(both(body, "gt")) == "lt" and both(body, "gt") is both(swap(body), "lt")
+    assert sums.relation_of(both(body, "gt")) == "lt" and both(body, "gt") is both(swap(body), "lt")
 
 
 def test_what_no_nest_can_hold_is_refused() -> None:

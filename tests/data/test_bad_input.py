@@ -173,3 +173,15 @@ def test_a_frame_checks_itself():
         Frame(("Si",), np.zeros((1, 3)), stress=np.eye(3))
     with pytest.raises(DataError, match="Ge was found"):
         Data([Frame(("Ge",), np.zeros((1, 3)))], ["Si"])
+
+
+@pytest.mark.parametrize("frames", ["silicon.xyz.xz", None, [good()]])
+def test_data_are_made_of_frames(frames):
+    with pytest.raises(DataError, match="read_data"):
+        Data(frames)
+
+
+@pytest.mark.parametrize("share", ["a", None, 1.5, float("nan")])
+def test_a_share_is_a_number_between_zero_and_one(share):
+    with pytest.raises(DataError, match="between 0 and 1"):
+        read_data([good(), good(1.01)], quiet=True).split(test=share)

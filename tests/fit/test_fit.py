@@ -150,6 +150,25 @@ def test_references_may_be_given_or_come_from_isolated_atoms(shaken, label):
         fit(Model(LINEAR, ["Si"]), data, references="isolated", quiet=True)
 
 
+def test_what_is_no_model_and_no_weights_is_refused(silicon):
+    with pytest.raises(AlgebraError, match="composer.compile"):
+        fit(LINEAR, silicon, quiet=True)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="composer.Weights"):
+        fit(Model(LINEAR, ["Si"]), silicon, weights={"energy": 1.0}, quiet=True)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="read_data"):
+        fit(Model(LINEAR, ["Si"]), "silicon.xyz.xz", quiet=True)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="energy='a', forces=0.1, stress=0.03\\) were asked"):
+        Weights(energy="a")  # type: ignore[arg-type]
+
+
+def test_data_of_which_nothing_can_be_learned_are_fitted_without_a_warning(shaken):
+    nothing = Data(
+        Frame(tuple(a.symbols), a.positions, a.cell[:], a.pbc, energy=0.0, forces=np.zeros_like(a.positions)) for a in shaken(6, 1)
+    )
+    fitted = fit(Model(Pair(cutoff=4.5, n_max=4), ["Si"]), nothing, quiet=True)
+    assert float(fitted.model.theta.abs().max()) < 1e-6
+
+
 def test_settings_that_cannot_be_are_refused(silicon):
     with pytest.raises(DataError, match="Known are auto"):
         fit(Model(LINEAR, ["Si"]), silicon, method="guess", quiet=True)

@@ -14,10 +14,11 @@ from torch import Tensor
 from composer.codegen import reference
 from composer.codegen.schedule import elements, static_of
 from composer.errors import AlgebraError
-from composer.ir import nodes
+from composer.ir import nodes, sums
 from composer.ir.calculus import PARTIALS
 from composer.ir.jvp import Tangent
-from composer.ir.nodes import ONE, ZERO, Node, element, function, parameter, power, sum_over, where_less
+from composer.ir.nodes import ONE, ZERO, Node, function, parameter, power, where_less
+from composer.ir.sums import element, sum_over
 from composer.ir.vjp import vjp
 from composer.neighbors import Batch, build_batch
 from composer.quantities import Environment, Range, dot, exp, stack, sum_over_pairs
@@ -86,7 +87,7 @@ def cosine(j, k) -> Node:
 
 
 RADIAL = stack(N, [f(J), J.r * f(J), J.r**2 * f(J)])
-INDEX = nodes.sum_over
+INDEX = sums.sum_over
 SUMS: dict[str, Node] = {
     "one neighbour": total_over(J, f(J)) ** 2,
     "two cutoffs": total_over(J, f(J)) * total_over(LONG, f(LONG) * LONG.r),

@@ -7,24 +7,10 @@ import gc
 import pytest
 
 from composer.errors import AlgebraError
-from composer.ir import nodes
+from composer.ir import indices, nodes, sums
 from composer.ir.indices import Neighbor, Range, Species, neighbors, ranges
-from composer.ir.nodes import (
-    ONE,
-    ZERO,
-    add,
-    at_neighbor,
-    const,
-    element,
-    function,
-    mark,
-    parameter,
-    power,
-    stack,
-    sum_over,
-    swap,
-    where_less,
-)
+from composer.ir.nodes import ONE, ZERO, add, at_neighbor, const, function, mark, parameter, power, where_less
+from composer.ir.sums import element, stack, sum_over, swap
 
 J, K, FAR = Neighbor(4.0), Neighbor(4.0, "k"), Neighbor(6.0)
 SJ, SK, N = Species("j", 2), Species("k", 2), Range("n", 3)
@@ -80,9 +66,9 @@ def test_sums_bind_their_indices() -> None:
     resolved = sum_over({J}, d(J) * mark(SJ))
     assert resolved.free == {SJ} and element(resolved, SJ, 1).free == frozenset()
     inner = sum_over({K}, d(K) * d(J), "ne")
-    assert inner.free == {J} and nodes.relation_of(inner.args[1] if inner.op == "mul" else inner) == "ne"
+    assert inner.free == {J} and sums.relation_of(inner.args[1] if inner.op == "mul" else inner) == "ne"
     free = sum_over({K}, d(K), "lt", J)  # the body does not name the neighbour that the relation refers to
-    assert free.free == {J} and nodes.given_of(free) == J
+    assert free.free == {J} and sums.given_of(free) == J
 
 
 def test_mirror_images_of_full_pair_sums_are_one() -> None:
@@ -90,7 +76,7 @@ def test_mirror_images_of_full_pair_sums_are_one() -> None:
     assert sum_over({J, K}, body, "gt") is sum_over({J, K}, swap(body), "lt")
     assert sum_over({J, K}, body, "gt") is not sum_over({J, K}, body, "lt")
     kept = sum_over({J, K}, body * mark(SJ), "gt")  # resolved by the species of j: its mirror image is another field
-    assert nodes.relation_of(kept) == "gt" and kept.free == {SJ}
+    assert sums.relation_of(kept) == "gt" and kept.free == {SJ}
     assert swap(swap(body)) is body and swap(X) is X
 
 
@@ -112,9 +98,9 @@ def test_fields_of_neighbours() -> None:
 
 def test_indices_survive_their_keys() -> None:
     for index in (J, K, FAR, SJ, SK, N, Neighbor(1 / 3)):
-        assert nodes.parse_index(index.key) == index
+        assert indices.parse_index(index.key) == index
     with pytest.raises(AlgebraError):
-        nodes.parse_index("q")
+        indices.parse_index("q")
 
 
 def test_nodes_can_be_read() -> None:

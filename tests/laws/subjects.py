@@ -11,6 +11,7 @@ from torch import Tensor
 from composer.algebra import Expression
 from composer.codegen import reference
 from composer.model import Model
+from composer.model.structures import whole
 from composer.neighbors import Batch, update
 from composer.runtime.build import libraries
 from composer.runtime.kernel import Kernel, unit
@@ -50,7 +51,7 @@ class Subject:
     @cached_property
     def batch(self) -> Batch:
         """The mixed batch, each pair listed at both atoms."""
-        return self._batch or self.model._full(self.model.prepare(self.structures, skin=SKIN))
+        return self._batch or whole(self.model.prepare(self.structures, skin=SKIN))
 
     @cached_property
     def tables(self) -> dict[str, Tensor]:

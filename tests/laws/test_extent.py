@@ -12,6 +12,7 @@ from ase import Atoms
 from composer.autograd import call
 from composer.ir.nodes import Node
 from composer.model import Result
+from composer.model.structures import whole
 from composer.runtime import threads
 from tests.catalogue import TERMS
 from tests.laws.structures import molecule, of, slab, triclinic
@@ -59,7 +60,7 @@ def test_distant_atoms_do_not_meet(subject: Subject) -> None:
 def test_isolated_atoms_have_no_energy_but_their_own(subject: Subject) -> None:
     """Zero with finite derivatives of every kind: by positions, by parameters, and of second order."""
     model = subject.model
-    batch = model._full(model.prepare([Atoms(s) for s in model.species]))
+    batch = whole(model.prepare([Atoms(s) for s in model.species]))
     found, own = model(batch), model.parameters["E0"]
     assert own.abs().min() > 0.0
     torch.testing.assert_close(found.energy, own, rtol=0, atol=1e-13)

@@ -17,7 +17,7 @@ from composer.codegen.program import values
 from composer.export.nepfile import text
 from composer.fit.gauges import gauges
 from composer.ir.indices import Range
-from composer.ir.nodes import element
+from composer.ir.sums import element
 from composer.model import Model
 from composer.neighbors import Batch
 from composer.quantities import Environment

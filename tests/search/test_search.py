@@ -109,7 +109,7 @@ def test_pick_and_rows(run: Search) -> None:
     assert good.size <= found.best.size
     with pytest.raises(composer.DataError, match="least of each"):
         found.pick(energy=0.0)
-    assert len(found.rows()) == len(found.trials) and "winner" not in str(found)
+    assert len(found.rows()) == len(found.dataframe()) == len(found.trials) and "winner" not in str(found)
     assert found.best.domain["Si-Si"] > 1.0 and found.best.provenance["run"] == found.run
     assert found.best.covariance_root is not None and found.best.covariance_root.shape[0] == found.best.size
 
@@ -131,3 +131,11 @@ def test_ctrl_c_returns_what_is_done(calm: None, monkeypatch: pytest.MonkeyPatch
     again = composer.search(data, VOCABULARY, max_parameters=12, budget=9, storage=tmp_path, quiet=True)
     fresh = composer.search(data, VOCABULARY, max_parameters=12, budget=9, quiet=True)
     assert sequence(again) == sequence(fresh)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"budget": 0}, {"seconds": -1.0}, {"max_parameters": 1}, {"max_cost": -2.0}, {"folds": -2}, {"budget": 2.5}]
+)
+def test_limits_under_which_nothing_can_be_found_are_refused_at_once(limits: dict[str, float]) -> None:
+    with pytest.raises(composer.DataError, match=next(iter(limits))):
+        composer.search(planted(SHAPES["pairs"], count=6), VOCABULARY, quiet=True, **limits)  # type: ignore[arg-type]

@@ -158,3 +158,12 @@ def test_bad_storage_and_bad_executors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(composer.DataError, match="Another process"):
         Journal(tmp_path, "run", {})
     first.close()
+
+
+def test_workers_end_when_their_parent_is_killed() -> None:
+    program = "import time\nfrom composer.search.workers import Workers\nwith Workers(1) as w:\n    print(*w.map(abs, [-7]), flush=True)\n    time.sleep(600)"
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == "7\n"
+    process.kill()
+    assert process.communicate(timeout=60)[0] == ""  # the pipe closes when the last process that holds it has ended

@@ -5,13 +5,16 @@ import warnings
 import ase.build
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 
 import composer
 from composer.calculator import Calculator, ExtrapolationWarning, shortest_distances
+from composer.errors import AlgebraError, DataError
 from composer.model import Model
+from terms import Pair
 
 
 @pytest.mark.parametrize("which", ["silicon", "pairs"])
@@ -81,6 +84,26 @@ def test_unknown_species_and_bad_skin(silicon: Model, carbide: Atoms) -> None:
         carbide.get_potential_energy()
     with pytest.raises(composer.DataError, match="skin"):
         silicon.calculator(skin=-1.0)
+
+
+@pytest.mark.parametrize("strange", ["Si", None, [1.0, 2.0], 3])
+def test_what_is_no_structure_is_refused(silicon: Model, strange: object) -> None:
+    with pytest.raises(DataError, match="ase.Atoms"):
+        silicon(strange)
+
+
+def test_values_of_parameters_that_do_not_fit_are_refused(silicon: Model) -> None:
+    name = "StillingerWeber.sigma"
+    for values, words in (({name: "a"}, "no numbers"), ({name: [1.0, 2.0]}, "2 numbers"), (torch.zeros(3), "free numbers")):
+        with pytest.raises(AlgebraError, match=words):
+            silicon.with_parameters(values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("text", "symbols"), [("Si", "['Si']"), ("SiGe", "['Si', 'Ge']"), ("si", "['Si']")])
+def test_species_are_a_list(text: str, symbols: str) -> None:
+    with pytest.raises(DataError) as caught:
+        composer.compile(Pair(cutoff=5.0), species=text)
+    assert f"species={symbols}" in str(caught.value)
 
 
 def test_positions_that_are_not_finite_are_refused(silicon: Model, crystal: Atoms) -> None:

@@ -95,7 +95,7 @@ def test_search_and_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 def test_demo_writes_a_model_a_report_and_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silicon: Model) -> None:
     def search(train: Any, **options: Any) -> Any:
         assert options["seconds"] == 2.0 and str(options["storage"]).startswith(str(tmp_path))
-        return SimpleNamespace(best=silicon, report=lambda path: Path(path).write_text("<html>"))
+        return SimpleNamespace(best=silicon, report=lambda path, crystals: Path(path).write_text("<html>"))
 
     monkeypatch.setattr(composer, "search", search)
     text = call("demo", "--folder", str(tmp_path / "demo"), "--seconds", "2")
@@ -106,3 +106,24 @@ def test_demo_writes_a_model_a_report_and_a_table(monkeypatch: pytest.MonkeyPatc
 
 def test_an_expression_on_the_command_line_is_the_library_s() -> None:
     assert composer.parse_expression("Pair(cutoff=5)") == Pair(cutoff=5.0)
+
+
+def test_version() -> None:
+    assert call("--version").strip() == composer.__version__
+
+
+@pytest.mark.parametrize("command", ["fit", "search"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composer, "read_data", lambda *_, **__: pytest.fail("the work has begun"))
+    (tmp_path / "file").write_text("")
+    more = ["--model", "Pair(cutoff=5)"] if command == "fit" else []
+    for out, words in (("file/si.composer", "cannot be written"), (".", "folder")):
+        assert words in call(command, "silicon.xyz.xz", "--out", str(tmp_path / out), *more, status=1)
+
+
+def test_a_search_as_json_prints_json_alone(monkeypatch: pytest.MonkeyPatch, silicon: Model, tmp_path: Path) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(composer, "search", lambda data, **settings: given.update(settings) or SimpleNamespace(best=silicon))
+    out = tmp_path / "new" / "si.composer"
+    assert json.loads(call("search", "silicon.xyz.xz", "--json", "--out", str(out)))["files"] == [str(out)]
+    assert given["quiet"] is True and out.exists()

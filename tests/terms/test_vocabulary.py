@@ -178,13 +178,37 @@ def test_foreign_formulas_are_refused(formula: str) -> None:
         lambda: Tersoff(inner=3.0, cutoff=2.0),
         lambda: Tersoff(pairs=(("C", "Si", 2.0),)),
         lambda: Tersoff(pairs=(("C", "Si", 2.0, 9.0),)),
+        lambda: Tersoff(pairs=((6, 14, 1.8, 2.1),)),
+        lambda: StillingerWeber(pairs=(("C", "Si", 2.6), ("Si", "C", 3.0))),
+        lambda: Pair(cutoff=5.0, n_max=2.5),
+        lambda: Pair(cutoff="5"),
+        lambda: Pair(cutoff=5.0, basis=3),
         lambda: StillingerWeber(pairs=(("C", "Si", 9.0),)),
         lambda: PairFormula("a*r", cutoff=5.0, exp=1.0, a=1.0),
         lambda: LennardJones(cutoff=5.0).fix(height=1.0),
         lambda: ZBL().site(Environment(["Xx"])),
     ],
-    ids=range(15),
+    ids=range(20),
 )
 def test_senseless_fields_are_refused(make) -> None:
     with pytest.raises(AlgebraError):
         make()
+
+
+def test_the_order_of_pairs_of_species_means_nothing() -> None:
+    one = StillingerWeber(pairs=[("Si", "C", 3), ("C", "C", 2.6)])
+    assert one == StillingerWeber(pairs=(("C", "C", 2.6), ("C", "Si", 3.0))) and one.pairs[1] == ("C", "Si", 3.0)
+    assert Tersoff(pairs=[("Si", "C", 1, 2)]).digest == Tersoff(pairs=[("C", "Si", 1.0, 2.0)]).digest
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    pair = Pair(cutoff=np.float32(5), n_max=np.int64(4))
+    assert pair == Pair(cutoff=5, n_max=4) and type(pair.cutoff) is float and type(pair.n_max) is int  # type: ignore[attr-defined]
+    assert np.float64(2) * pair == 2 * pair == np.int64(2) * pair and pair ** np.int64(2) == pair**2
+    with pytest.raises(AlgebraError, match="Only terms"):
+        np.ones(2) * pair
+
+
+def test_repr_leaves_defaults_out() -> None:
+    assert repr(ZBL() + Pair(cutoff=6, n_max=10)) == "Pair(cutoff=6.0) + ZBL()"
+    assert repr(Pair(cutoff=6, n_max=4, inner=1.5)) == "Pair(cutoff=6.0, n_max=4, inner=1.5)"

@@ -1,0 +1,92 @@
+"""Parameter tables of a model: what an expression asks for, and the names of its numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from composer.algebra import Expression, Term
+from composer.quantities import BoundParam, Environment, rows
+
+E0 = "E0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One parameter table of a model: `key` in programs, `name` for people, rows chosen per `per`, further `shape`."""
+
+    key: str
+    name: str
+    per: str
+    shape: tuple[int, ...]
+    unit: str
+    start: Tensor  # [rows, *shape]
+    free: bool
+    positive: bool = False
+    bounds: tuple[float, float] | None = None
+    term: str = ""  # digest of the term
+
+
+def entries_of(expression: Expression, env: Environment) -> list[Entry]:
+    count = len(env.symbols)
+    """The tables of E0 and of every parameter of every term."""
+    entries = [Entry(E0, E0, "species", (), "eV", torch.zeros(count, dtype=torch.float64), True)]
+    labels = expression.labels()
+    for term in expression.terms():
+        entries += [_entry(term, name, labels[term.digest], count) for name in term.params()]
+    return entries
+
+
+def known_of(env: Environment) -> list[Entry]:
+    """Tables of known numbers that terms asked for: part of the flat array, never fitted."""
+    return [
+        Entry(name, name, per, (), "", torch.tensor(values, dtype=torch.float64), False)
+        for name, (per, values) in sorted(env.fixed.items())
+    ]
+
+
+def _entry(term: Term, name: str, label: str, species: int) -> Entry:
+    param = term.params()[name]
+    shape = tuple(int(getattr(term, s)) for s in param.shape)
+    fixed = dict(term.fixed)
+    value = fixed.get(name)
+    start = np.full((rows(param.per, species), *shape), param.default if value is None else value, dtype=float)
+    if param.start and value is None:
+        start[:] = np.asarray(getattr(term, param.start)(), dtype=float)
+    return Entry(
+        BoundParam(term, param).key,
+        f"{label}.{name}",
+        param.per,
+        shape,
+        param.unit,
+        torch.from_numpy(start),
+        param.fitted and name not in fixed,
+        param.positive,
+        param.bounds,
+        term.digest,
+    )
+
+
+def element_names(entry: Entry, species: tuple[str, ...]) -> list[str]:
+    """Names of the numbers of a table in their order, such as Pair.coefficients[Si-Si,0]."""
+    rows_ = _row_names(entry.per, species)
+    inner = [",".join(map(str, i)) for i in np.ndindex(*entry.shape)] if entry.shape else [""]
+    return [entry.name + (f"[{text}]" if (text := ",".join(p for p in (r, i) if p)) else "") for r in rows_ for i in inner]
+
+
+def _row_names(per: str, species: tuple[str, ...]) -> list[str]:
+    s = range(len(species))
+    pairs = [(a, b) for a in s for b in s if a <= b]
+    keys: list[tuple[int, ...]] = {
+        "model": [()],
+        "species": [(a,) for a in s],
+        "pair": pairs,
+        "ordered pair": [(a, b) for a in s for b in s],
+        "triplet": [(a, *p) for a in s for p in pairs],
+        "ordered triplet": [(a, b, c) for a in s for b in s for c in s],
+        "unlike triplet": [(a, b, c) for a in s for b, c in pairs if b != c],
+    }[per]
+    return ["-".join(species[k] for k in key) for key in keys]

@@ -1,0 +1,66 @@
+"""Structures as a model takes them, and batches in the form that a kernel wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from composer.errors import DataError
+from composer.neighbors import Batch, build_batch, update
+
+
+def batch_of(structures: Any, species: tuple[str, ...], cutoff: float, skin: float, half: bool) -> Batch:
+    """Structures (ASE Atoms, frames, or lists of them) with their neighbours within cutoff + skin (Å); `half` lists each pair once.
+
+    Errors: DataError for what is no structure, and for species that are not known.
+    """
+    items = structures if isinstance(structures, Sequence) and not isinstance(structures, str) else [structures]
+    return build_batch([_numbered(s, n, species) for n, s in enumerate(items)], cutoff, skin, half=half)
+
+
+def _numbered(structure: Any, place: int, species: tuple[str, ...]) -> tuple:
+    """Species numbers, positions, cell, pbc of an ASE Atoms or a frame."""
+    missing = [n for n in ("symbols", "positions", "cell", "pbc") if not hasattr(structure, n)]
+    if missing:
+        raise DataError(
+            f"Structure {place} was to be evaluated",
+            f"It is of type {type(structure).__name__} and has no {missing[0]}",
+            "Give ase.Atoms, a frame of read_data, or a list of these; files are read by composer.read_data(path)",
+        )
+    symbols = structure.get_chemical_symbols() if hasattr(structure, "get_chemical_symbols") else list(structure.symbols)
+    number = {s: n for n, s in enumerate(species)}
+    unknown = sorted(set(symbols) - set(number))
+    if unknown:
+        raise DataError(
+            f"Structure {place} holds {', '.join(unknown)}. The model knows {', '.join(species)}. Compile it with species={[*species, *unknown]}."
+        )
+    return (
+        np.array([number[s] for s in symbols], dtype=np.int32),
+        np.asarray(structure.positions, dtype=float),
+        np.asarray(structure.cell[:], dtype=float),
+        np.asarray(structure.pbc, dtype=bool),
+    )
+
+
+def whole(batch: Batch) -> Batch:
+    """The batch with each pair listed at both atoms."""
+    if not batch.half:
+        return batch
+    offsets = batch.offsets.tolist()
+    pieces = [slice(a, b) for a, b in zip(offsets, offsets[1:], strict=False)]
+    x, z, cells, pbc = batch.built_positions.numpy(), batch.species.numpy(), batch.built_cells.numpy(), batch.pbc.numpy()
+    full = build_batch([(z[p], x[p], cells[s], pbc[s]) for s, p in enumerate(pieces)], batch.cutoff, batch.skin)
+    return update(full, batch.positions, batch.cells)
+
+
+def by_structure(batch: Batch, site: Tensor) -> Tensor:
+    """Sums of site values [N] over the atoms of each structure [S]."""
+    if batch.structures == 1:
+        return site.sum().reshape(1)
+    total = torch.zeros(batch.structures, dtype=torch.float64)
+    home = torch.repeat_interleave(torch.arange(batch.structures), batch.offsets.diff())
+    return total.index_add_(0, home, site)
