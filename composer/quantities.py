@@ -234,7 +234,8 @@ class Param:
     Arguments: default value in `unit`; `per` one of model, species, pair, ordered pair, triplet, ordered triplet (which species choose
     the row); `shape` names of the term's attributes that give further dimensions; `positive` keeps fits above zero;
     `amplitude` marks the numbers that together scale the whole term (they make gauge directions in products);
-    `bounds` allowed interval; `start` a method name of the term that returns the default table of `shape`.
+    `bounds` allowed interval; `start` a method name of the term that returns the default table of `shape`; `fitted` is False for numbers
+    that belong to a model and are never learned (scales of inputs).
     """
 
     default: float = 0.0
@@ -245,6 +246,7 @@ class Param:
     amplitude: bool = False
     bounds: tuple[float, float] | None = None
     start: str = ""
+    fitted: bool = True
     name: str = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -266,6 +268,11 @@ class BoundParam:
     def shape(self) -> tuple[int, ...]:
         return tuple(int(getattr(self.term, s)) for s in self.param.shape)
 
+    @property
+    def key(self) -> str:
+        """Name in programs; what is never learned bears the mark of known numbers."""
+        return f"{'' if self.param.fitted else 'fixed.'}{self.term.digest}.{self.param.name}"
+
     def __getitem__(self, what: Any) -> Node:
         items = what if isinstance(what, tuple) else (what,)
         atoms = max(PER[self.param.per] - 1, 0)
@@ -279,7 +286,7 @@ class BoundParam:
                 f"with {len(self.param.shape)} further dimensions. Write {atoms} neighbours, then {len(self.param.shape)} numbers."
             )
         kinds = [0 if isinstance(k, Species) and k.size == 1 else k for k in kinds]
-        return parameter(f"{self.term.digest}.{self.param.name}", tuple(kinds), idx)
+        return parameter(self.key, tuple(kinds), idx)
 
     @property
     def node(self) -> Node:

@@ -16,6 +16,7 @@ from terms.electrostatics import Coulomb
 from terms.embedding import Embedding
 from terms.exterior import ExteriorPotential
 from terms.four_body import FourBody
+from terms.nep import NEP
 from terms.pair import BornMayer, Buckingham, LennardJones, Morse, Pair
 from terms.pair_formula import PairFormula
 from terms.stillinger_weber import StillingerWeber
@@ -26,6 +27,7 @@ from terms.zbl import ZBL
 __composer_api__ = 1
 
 __all__ = [
+    "NEP",
     "ZBL",
     "Bond",
     "BornMayer",

@@ -69,9 +69,9 @@ class Charges(Term):
         chi = [electronegativity(s) for s in symbols]
         return [0.5 * (sum(chi) / len(chi) - c) for c in chi]
 
-    def flat(self, symbols: tuple[str, ...]) -> dict[str, list[float]]:
+    def flat_directions(self, tables: dict[str, Any]) -> list[dict[str, Any]]:
         """A shift of all charges, which the mean takes off again."""
-        return {"charge": [1.0] * len(symbols)} if self.learn and self.neutral and not self.fixed else {}
+        return [{"charge": 1.0 + 0.0 * tables["charge"]}] if self.learn and self.neutral and not self.fixed else []
 
     def number(self, symbol: str) -> float:
         if symbol not in dict(self.values):

@@ -65,6 +65,20 @@ def chebyshev(r: Node, cutoff: float, size: int, inner: float) -> list[Node]:
     return [v * smooth(r, cutoff) for v in values[:size]]
 
 
+def half_chebyshev(r: Node, cutoff: Scalar, size: int) -> list[Node]:
+    """fc and (T_k(x) + 1)/2 fc for k = 1 .. size - 1, x = 2 (r/rc - 1)^2 - 1, fc = (1 + cos(pi r/rc))/2: the slope is continuous.
+
+    Source: Z. Fan et al., Phys. Rev. B 104, 104309 (2021).
+    """
+    reduced = r / cutoff
+    fall = 0.5 + 0.5 * cos(reduced * math.pi)
+    x = 2 * (reduced - 1) ** 2 - 1
+    values = [x * 0 + 1, x]
+    while len(values) < size:
+        values.append(2 * x * values[-1] - values[-2])
+    return [fall, *((0.5 * v + 0.5) * fall for v in values[1:size])]
+
+
 def bessel(r: Node, cutoff: float, size: int, inner: float) -> list[Node]:
     """sqrt(2/rc) sin((n + 1) pi r/rc)/r times the cutoff function. Source: J. Gasteiger et al., arXiv:2003.03123 (2020)."""
     angle = r * (math.pi / cutoff)

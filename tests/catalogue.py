@@ -2,6 +2,7 @@
 
 from composer.algebra import Expression, Scale, exp, log1p, sqrt, tanh
 from terms import (
+    NEP,
     ZBL,
     Bond,
     BornMayer,
@@ -60,6 +61,15 @@ TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
     "Coulomb, of the surroundings": (Coulomb(Charges(Density(cutoff=4.0)), accuracy=1e-12, cutoff=4.0, sigma=1.2), TWO),
     "ExteriorPotential": (ExteriorPotential(cutoff=5.0, exponents=(1, 6), accuracy=1e-12), TWO),
     "Dispersion": (Dispersion(accuracy=1e-12, cutoff=5.0, sigma=1.0), TWO),
+    "NEP": (NEP(cutoff=(4.5, 3.5), n_max=(2, 1), basis=(3, 2), l_max=(2, 2, 1), neurons=3), TWO),
+    "NEP3, cutoffs by element": (
+        NEP(cutoff=(4.5, 4.0), n_max=(1, 0), basis=(2, 3), l_max=(4, 0, 0, 1, 1, 1, 1), neurons=2, version=3, elements=(("O", 4.0, 3.5),)),
+        THREE,
+    ),
+    "NEP5, radial": (NEP(cutoff=(4.5, 3.5), n_max=(2, 0), basis=(3, 0), l_max=(0, 0, 0), neurons=9, version=5), ONE),
+    "ZBL, cosine": (ZBL(switch="cosine", inner=1.0, outer=3.0), THREE),
+    "ZBL, by radii": (ZBL(switch="cosine", outer=3.0, factor=1.1), TWO),
+    "ZBL, by pair": (ZBL(switch="cosine", pairs=(("Si", "Si", 0.9, 2.9, 0.2, 3.2, 0.5, 0.9, 0.3, 0.4, 0.1, 0.2),)), ONE),
 }
 
 COMPOSED: dict[str, tuple[Expression, tuple[str, ...]]] = {
@@ -72,6 +82,14 @@ COMPOSED: dict[str, tuple[Expression, tuple[str, ...]]] = {
     "root of a density": (Pair(cutoff=5.0, n_max=4) - sqrt(Density(cutoff=5.0, positive=True, basis="gaussian")), TWO),
     "stages": (Bond(cutoff=4.0) * (1 + Bond(cutoff=3.5, n_max=2).named("b")), ONE),
     "tied and untied": (Pair(cutoff=4.0) * (1 + Pair(cutoff=4.0)) + Pair(cutoff=4.0).named("b"), ONE),
+    "network in a product": (
+        NEP(cutoff=(4.0, 3.5), n_max=(1, 1), basis=(2, 2), l_max=(2, 0, 0), neurons=3) * (1 + Density(cutoff=4.0)),
+        ONE,
+    ),
+    "network and pairs": (
+        ZBL(switch="cosine", outer=2.5) + NEP(cutoff=(4.0, 3.5), n_max=(1, 1), basis=(2, 2), l_max=(1, 0, 0), neurons=2) + Pair(cutoff=4.0),
+        TWO,
+    ),
     "fixed and frozen": (Morse(cutoff=5.0).fix(width=1.4).freeze("length") * (1 + Density(cutoff=4.0)), ONE),
 }
 

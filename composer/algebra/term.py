@@ -81,9 +81,9 @@ class Term(Expression):
         """The same term with these parameters held at the given values."""
         return dataclasses.replace(self, fixed=tuple(sorted({**dict(self.fixed), **{k: float(v) for k, v in values.items()}}.items())))
 
-    def flat(self, symbols: tuple[str, ...]) -> dict[str, list[float]]:
-        """A direction of its own parameters, one number for each row, along which nothing changes (terms may override)."""
-        return {}
+    def flat_directions(self, tables: dict[str, Any]) -> list[dict[str, Any]]:
+        """Changes of its own tables (numpy, [rows, *shape] by name) along which nothing changes to first order (terms may override)."""
+        return []
 
     def terms(self) -> list[Term]:
         """The term itself and those that its fields are made of, which have parameters too."""
@@ -99,7 +99,7 @@ class Term(Expression):
         fields: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value == field.default and field.name in ("name", "fixed"):
+            if value == field.default and (field.name in ("name", "fixed") or field.metadata.get("quiet")):
                 continue
             fields[field.name] = value.data() if isinstance(value, Expression) else _plain(value)
         return {"term": type(self).__name__, **fields}

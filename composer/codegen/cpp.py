@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from composer.codegen.contractions import StaticNest
 from composer.codegen.layout import Layout
 from composer.codegen.nests import PairNest, PlainNest, RangeNest
-from composer.codegen.places import flat, rolled, scalars_below, size_of
+from composer.codegen.places import flat, in_vectors, rolled, scalars_below, size_of
 from composer.codegen.printer import Block, number
 from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Output, Schedule, Table, static_of
+from composer.codegen.vectors import VectorNest
 from composer.errors import BackendError
 from composer.ir.indices import Neighbor, Range, Species, neighbors, parse_index
 from composer.ir.nodes import Node
@@ -20,10 +22,16 @@ GATHER_ROWS = 17  # rows of `Neighbourhood` in prelude.cpp
 
 
 class Stage:
-    """Code of one stage: a function that visits a range of sites once."""
+    """Code of one stage: a function that visits a range of sites once.
 
-    def __init__(self, name: str, outputs: Iterable[Output | Table], layout: Layout, site_arrays: list[str]) -> None:
-        self.name, self.layout, self.site_arrays = name, layout, site_arrays
+    `whole`: loops over neighbours without sums run in whole vectors, a little beyond the end. A dialect without the vector types of
+    prelude.cpp sets `vectors` to False.
+    """
+
+    vectors = True
+
+    def __init__(self, name: str, outputs: Iterable[Output | Table], layout: Layout, site_arrays: list[str], whole: bool = True) -> None:
+        self.name, self.layout, self.site_arrays, self.whole = name, layout, site_arrays, whole
         outputs = list(outputs)
         self.tables = [o for o in outputs if isinstance(o, Table)]
         entries = [Output("site", w, "") for t in self.tables for w in t.weights]
@@ -165,7 +173,7 @@ class Stage:
             out += self._gather()
         if len(self.cutoffs) > 1 and self.kept:
             out.append(f"for (int q = 0; q < {self.kept}; ++q) near.zero(kept + q*ld, 0);")
-        levels = sorted({n.level for n in self.plan.nests} | {self.plan.level(s) for s in self.plan.site} | {0})
+        levels = sorted({n.level for n in self.plan.nests} | {self.plan.level(s) for s in (*self.plan.site, *self.plan.stacks)} | {0})
         for array in self.plan.arrays:
             self.array_names[array] = f"arr{len(self.array_names)}"
         for level in range(max(levels) + 1):
@@ -196,6 +204,8 @@ class Stage:
         return out
 
     def _table_lines(self, table: Node, level: int) -> list[str]:
+        if table.op != "stack":
+            return self._map_lines(table, level)
         out: list[str] = []
         own, static = parse_index(table.data[0]), static_of(table)
         for n, arg in enumerate(table.args):
@@ -214,6 +224,16 @@ class Stage:
                 body = [*rolled(head), *block.lines, f"{self.array_names[table]}[{place}] = {text};", *["}"] * len(head)]
                 out += ["{", *body, "}"] if block.lines and not head else body
         return out
+
+    def _map_lines(self, node: Node, level: int) -> list[str]:
+        """A value on static ranges, worked out once for all of their elements."""
+        static = static_of(node)
+        ranges = {i.key: f"q{m}" for m, i in enumerate(static)}
+        out = [line for n in scalars_below(node) for line in self._site_lines(n, level)]
+        block = Block(lambda x: None if x is node else self.load(x, ranges), "e")
+        (text,) = block.emit([node])
+        body = [*block.lines, f"{self.array_names[node]}[{flat(static, ranges)}] = {text};"]
+        return [*out, *in_vectors([i.size for i in static], body)]
 
     def _site_lines(self, root: Node, level: int) -> list[str]:
         """Code for a scalar of the site and everything below it that is not yet there."""
@@ -245,13 +265,38 @@ class Stage:
 
     def nest_code(self, nest: Nest) -> list[str]:
         if nest.ranges:
-            return [line for s in nest.sums for line in RangeNest(self, nest, s).code()]
-        return PairNest(self, nest).code() if len(nest.loops) == 2 else PlainNest(self, nest).code()
+            return [line for s in nest.sums for line in self._range_nest(nest, s).code()]
+        if len(nest.loops) == 2:
+            return PairNest(self, nest).code()
+        return [*self._sines(nest), *PlainNest(self, nest).code()]
 
-    def segments(self, index: Neighbor, body: list[str], start: str = "", stop: str = "") -> list[str]:
-        """Loop over neighbours of one cutoff, species by species; `body` is the code for one, with `start`/`stop` around the inner loop."""
+    def _sines(self, nest: Nest) -> list[str]:
+        """Sines that are kept get a loop of their own: beside a cosine, compilers make one call of both that has no vector form."""
+        apart = [n for n in nest.stores if n.op == "sin"]
+        if not apart or not any(n.op == "cos" for n in nest.visited):
+            return []
+        lines = PlainNest(self, nest, apart).code()
+        nest.stores = [n for n in nest.stores if n not in apart]
+        return lines
+
+    def _range_nest(self, nest: Nest, node: Node) -> RangeNest | StaticNest | VectorNest:
+        if not self.vectors:
+            return RangeNest(self, nest, node)
+        if not nest.loops:
+            return StaticNest(self, node)
+        fast = VectorNest(self, nest, node)
+        return fast if fast.possible else RangeNest(self, nest, node)
+
+    def segments(self, index: Neighbor, body: list[str], start: str = "", stop: str = "", whole: bool = False) -> list[str]:
+        """Loop over neighbours of one cutoff, species by species; `body` is the code for one, with `start`/`stop` around the inner loop.
+
+        `whole`: in whole vectors, a little beyond the end of a segment; for bodies that do no harm there.
+        """
         s, c = index.slot, self.cutoffs.index(index.cutoff)
         inner = ["#pragma GCC ivdep", f"for (int {s} = near.begin(s{s}); {s} < near.stop({c}, s{s}); ++{s}) {{", *body, "}"]
+        if whole and self.whole:
+            first = f"for (int first = near.begin(s{s}), end = near.stop({c}, s{s}); first < end; first += 8) {{"
+            inner = [first, "#pragma GCC ivdep", f"for (int {s} = first; {s} < first + 8; ++{s}) {{", *body, "}", "}"]
         if self.species == 1:
             return ["{", f"const int s{s} = 0; (void)s{s};", *([start] if start else []), *inner, *([stop] if stop else []), "}"]
         return [

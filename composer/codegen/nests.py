@@ -21,13 +21,20 @@ BLOCK = 4  # static indices kept in registers at once
 class PlainNest:
     """One loop over neighbours: rows, sums, and what flows to the neighbour."""
 
-    def __init__(self, stage: Stage, nest: Nest) -> None:
-        self.stage, self.nest = stage, nest
+    def __init__(self, stage: Stage, nest: Nest, only: list[Node] | None = None) -> None:
+        self.stage, self.nest, self.only = stage, nest, only
+
+    @property
+    def whole(self) -> bool:
+        """Whether the loop may run a little beyond the end: it stores and pushes, and sums nothing."""
+        return not self.nest.sums and all(o.kind == "force" for o in self.nest.sinks)
 
     def code(self) -> list[str]:
         stage, nest = self.stage, self.nest
         (index,) = nest.loops
         block = Block(stage.resolve(nest, {}), "t")
+        if self.only is not None:
+            return self._stored(index, block, self.only)
         sums = [(n, f"acc{m}") for m, n in enumerate(nest.sums)]
         roots = [*nest.stores, *(n.args[0] for n, _ in sums), *(o.node for o in nest.sinks)]
         outer = self._outside(roots, block)
@@ -40,7 +47,8 @@ class PlainNest:
         total = [f"real tot{m} = 0;" for m, (n, _) in enumerate(sums) if not n.free]
         start = " ".join(f"real {acc} = 0;" for _, acc in sums)
         ends = [f"tot{m} += {acc};" if not n.free else f"{stage.array_names[n]}[sj] = {acc};" for m, (n, acc) in enumerate(sums)]
-        out = self._zero() + ["{", *total] + stage.segments(index, body, " ".join(outer) + " " + start, " ".join(ends))
+        whole = self.whole
+        out = self._zero() + ["{", *total] + stage.segments(index, body, " ".join(outer) + " " + start, " ".join(ends), whole)
         named = []
         for m, (n, _) in enumerate(sums):
             if not n.free:
@@ -48,6 +56,13 @@ class PlainNest:
                 named.append(stage.names[n])
                 out.append(f"{stage.names[n]} = tot{m};")
         return [f"real {n};" for n in named] + out + ["}"] + self._scatters()
+
+    def _stored(self, index: Neighbor, block: Block, nodes: list[Node]) -> list[str]:
+        """A loop that keeps these quantities and does nothing else."""
+        outer = self._outside(nodes, block)
+        texts = block.emit(nodes)
+        body = [*block.lines, *(f"{self.stage.load(n, {})} = {text};" for n, text in zip(nodes, texts, strict=True))]
+        return self.stage.segments(index, body, " ".join(outer), whole=True)
 
     def _outside(self, roots: list[Node], block: Block) -> list[str]:
         """Values of the species pair alone, taken out of the loop."""
@@ -89,7 +104,8 @@ class PlainNest:
             if output.kind == "row":
                 out.append(f"(kept + {output.axis}*ld)[j] {'+=' if len(self.stage.cutoffs) > 1 else '='} {text};")
             elif output.kind == "force":
-                out.append(f"near.g{output.axis}[j] {'=' if self._first(output) else '+='} {text};")
+                add = f"+= j < end ? {text} : real(0)" if self.whole and self.stage.whole else f"+= {text}"
+                out.append(f"near.g{output.axis}[j] {f'= {text}' if self._first(output) else add};")
             else:
                 out.append(f"{self.stage.site_text(output.name)}[jj[j]] += {text};")
         return out

@@ -11,6 +11,16 @@ def rolled(head: list[str]) -> list[str]:
     return ["#pragma GCC unroll 1", *head] if head else head
 
 
+def in_vectors(sizes: list[int], body: list[str]) -> list[str]:
+    """Loops q0, q1, ... over static ranges, the last one in whole vectors: the last vector begins early enough to end in time."""
+    head = [f"for (int q{m} = 0; q{m} < {size}; ++q{m}) {{" for m, size in enumerate(sizes)]
+    if sizes[-1] <= 8:
+        return [*head, *body, *["}"] * len(head)]
+    q, last = f"q{len(sizes) - 1}", sizes[-1] - 8
+    blocks = [f"for (int b = 0; b < {sizes[-1]}; b += 8) {{", f"const int f = b < {last} ? b : {last};"]
+    return [*head[:-1], *blocks, "#pragma GCC ivdep", f"for (int {q} = f; {q} < f + 8; ++{q}) {{", *body, "}", *["}"] * len(head)]
+
+
 def scalars_below(root: Node) -> list[Node]:
     """Scalars of the site that a value on static indices is made of."""
     found: dict[Node, None] = {}

@@ -8,6 +8,30 @@
 #include <immintrin.h>
 #endif
 typedef double real;
+// Vectors of 8, 4 and 2 numbers at any address, and their sums.
+typedef double lanes8 __attribute__((vector_size(64), aligned(8), may_alias));
+typedef double lanes4 __attribute__((vector_size(32), aligned(8), may_alias));
+typedef double lanes2 __attribute__((vector_size(16), aligned(8), may_alias));
+static inline real whole(real x) { return x; }
+static inline real whole(lanes2 x) { return x[0] + x[1]; }
+static inline real whole(lanes4 x) { return whole((lanes2)(__builtin_shufflevector(x, x, 0, 1) + __builtin_shufflevector(x, x, 2, 3))); }
+static inline auto below(long n) -> decltype(lanes8{} < lanes8{}) {  // lanes 0 .. n - 1
+  typedef long whole8 __attribute__((vector_size(64)));
+  return whole8{0, 1, 2, 3, 4, 5, 6, 7} < (whole8{} + n);
+}
+static inline real whole(lanes8 x) {
+  return whole((lanes4)(__builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7)));
+}
+// The sums of eight vectors.
+static inline lanes8 totals(lanes8 a, lanes8 b, lanes8 c, lanes8 d, lanes8 e, lanes8 f, lanes8 g, lanes8 h) {
+#define PAIRS(x, y) (__builtin_shufflevector(x, y, 0, 8, 2, 10, 4, 12, 6, 14) + __builtin_shufflevector(x, y, 1, 9, 3, 11, 5, 13, 7, 15))
+#define FOURS(x, y) (__builtin_shufflevector(x, y, 0, 1, 8, 9, 4, 5, 12, 13) + __builtin_shufflevector(x, y, 2, 3, 10, 11, 6, 7, 14, 15))
+  const auto ab = PAIRS(a, b), cd = PAIRS(c, d), ef = PAIRS(e, f), gh = PAIRS(g, h);
+  const auto left = FOURS(ab, cd), right = FOURS(ef, gh);
+#undef PAIRS
+#undef FOURS
+  return __builtin_shufflevector(left, right, 0, 1, 2, 3, 8, 9, 10, 11) + __builtin_shufflevector(left, right, 4, 5, 6, 7, 12, 13, 14, 15);
+}
 // Distance of two rows of neighbours: known when compiled (LD) or given by the caller.
 #ifdef LD
 #define ROW_LENGTH(A) constexpr int64_t ld = LD
@@ -74,14 +98,14 @@ static void over_blocks(const Args& A, Range range) {
 template <int S, int K>
 struct Neighbourhood {
   real *d0, *d1, *d2, *len, *inv, *dt0, *dt1, *dt2, *g0, *g1, *g2, *t0, *t1, *t2, *end;
-  int32_t *jj, *tj;
+  int32_t *jj, *tj, *key;
   int count;
   int bound[S * K + 1];
 
   Neighbourhood(double* s, int64_t ld)
       : d0(s), d1(s + ld), d2(s + 2 * ld), len(s + 3 * ld), inv(s + 4 * ld), dt0(s + 5 * ld), dt1(s + 6 * ld), dt2(s + 7 * ld),
         g0(s + 8 * ld), g1(s + 9 * ld), g2(s + 10 * ld), t0(s + 11 * ld), t1(s + 12 * ld), t2(s + 13 * ld), end(s + 17 * ld),
-        jj((int32_t*)(s + 14 * ld)), tj((int32_t*)(s + 15 * ld)), count(0) {}
+        jj((int32_t*)(s + 14 * ld)), tj((int32_t*)(s + 15 * ld)), key((int32_t*)(s + 16 * ld)), count(0) {}
 
   int begin(int s) const { return s == 0 ? 0 : bound[s * K]; }
   int stop(int c, int s) const { return bound[s * K + c + 1]; }
@@ -130,6 +154,26 @@ struct Neighbourhood {
   }
 
   void partition(const Args& A, const double* cut) {
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+    if constexpr (S * K <= 8) {
+      keys(A, cut);
+      int n = 0;
+      for (int b = 0; b < S * K; ++b) {
+        bound[b] = n;
+        for (int j = 0; j < count; j += 8) {
+          const __mmask8 in = _mm256_cmpeq_epi32_mask(_mm256_loadu_si256((const __m256i*)(key + j)), _mm256_set1_epi32(b));
+          if (!in) continue;
+          _mm512_storeu_pd(d0 + n, _mm512_maskz_compress_pd(in, _mm512_loadu_pd(t0 + j)));
+          _mm512_storeu_pd(d1 + n, _mm512_maskz_compress_pd(in, _mm512_loadu_pd(t1 + j)));
+          _mm512_storeu_pd(d2 + n, _mm512_maskz_compress_pd(in, _mm512_loadu_pd(t2 + j)));
+          _mm256_storeu_si256((__m256i*)(jj + n), _mm256_maskz_compress_epi32(in, _mm256_loadu_si256((const __m256i*)(tj + j))));
+          n += __builtin_popcount(in);
+        }
+      }
+      bound[S * K] = n;
+      return;
+    }
+#endif
     int fill[S * K + 1] = {0};
     for (int j = 0; j < count; ++j) ++fill[place(A, cut, j) + 1];
     for (int b = 0; b < S * K; ++b) fill[b + 1] += fill[b];
@@ -142,6 +186,30 @@ struct Neighbourhood {
       jj[p] = tj[j];
     }
   }
+
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+  // The place of each neighbour, -1 beyond the last.
+  void keys(const Args& A, const double* cut) {
+    for (int j = 0; j < count; j += 8) {
+      const __mmask8 k = (count - j >= 8) ? 0xff : (__mmask8)((1 << (count - j)) - 1);
+      __m256i found = _mm256_setzero_si256();
+      if constexpr (S > 1) {
+        const __m256i none = _mm256_setzero_si256();
+        found = _mm256_mmask_i32gather_epi32(none, k, _mm256_maskz_loadu_epi32(k, tj + j), A.species, 4);
+        found = _mm256_mullo_epi32(found, _mm256_set1_epi32(K));
+      }
+      if constexpr (K > 1) {
+        const __m512d x = _mm512_loadu_pd(t0 + j), y = _mm512_loadu_pd(t1 + j), z = _mm512_loadu_pd(t2 + j);
+        const __m512d r2 = _mm512_fmadd_pd(x, x, _mm512_fmadd_pd(y, y, _mm512_mul_pd(z, z)));
+        for (int c = 0; c < K - 1; ++c) {
+          const __mmask8 beyond = _mm512_cmp_pd_mask(r2, _mm512_set1_pd(cut[c]), _CMP_GE_OQ);
+          found = _mm256_mask_add_epi32(found, beyond, found, _mm256_set1_epi32(1));
+        }
+      }
+      _mm256_storeu_si256((__m256i*)(key + j), _mm256_mask_mov_epi32(_mm256_set1_epi32(-1), k, found));
+    }
+  }
+#endif
 
   int place(const Args& A, const double* cut, int j) const {
     const double r2 = t0[j] * t0[j] + t1[j] * t1[j] + t2[j] * t2[j];
@@ -160,10 +228,15 @@ struct Neighbourhood {
       count = compact(A, i, cut[K - 1], t0, t1, t2, tj);
       partition(A, cut);
     }
+    for (int j = count; j < count + 8; ++j) {  // what loops in whole vectors meet beyond the end does no harm
+      d0[j] = 1;
+      d1[j] = d2[j] = 0;
+    }
     if constexpr (Length || Inverse) {
       real *__restrict l = len, *__restrict v = inv;
       const real *__restrict a = d0, *__restrict b = d1, *__restrict c = d2;
-      for (int j = 0; j < count; ++j) {
+      const int whole_count = (count + 7) & ~7;
+      for (int j = 0; j < whole_count; ++j) {
         const real r = std::sqrt(a[j] * a[j] + b[j] * b[j] + c[j] * c[j] + real(1e-40));  // two atoms at one place: finite
         l[j] = r;
         if constexpr (Inverse) v[j] = real(1) / r;

@@ -9,7 +9,7 @@ Nothing here knows a term or a back end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from composer.codegen.schedule import Output, Table
@@ -98,6 +98,16 @@ def walk(roots: list[Node]) -> list[Node]:
 def forces(energy: Node, seeded: bool = False) -> Program:
     """Site energies and forces of sum_i s_i e_i; all s_i = 1 unless `seeded`."""
     return _Builder([("e", energy)], [(energy, site_input("seed") if seeded else ONE)], positions=True).program()
+
+
+def with_second(energy: Node, other: Node) -> Program:
+    """Site values e_i and q_i of two scalars, and the forces of sum_i (e_i + s_i q_i) for given weights s of the sites."""
+    return _Builder([("e", energy), ("q", other)], [(energy, ONE), (other, site_input("seed"))], positions=True).program()
+
+
+def values(named: Mapping[str, Node]) -> Program:
+    """Site scalars by name, without derivatives."""
+    return _Builder(list(named.items()), [], positions=False).program()
 
 
 def energies(energy: Node) -> Program:
@@ -324,4 +334,4 @@ def _is_square(node: Node) -> bool:
     return node.op == "add" and len(squares) == len(node.args) == len({a.args[0].data[1] for a in squares}) == 3
 
 
-__all__ = ["Program", "energies", "field_name", "forces", "gradient", "halved", "parse_index", "tangent"]
+__all__ = ["Program", "energies", "field_name", "forces", "gradient", "halved", "parse_index", "tangent", "values", "with_second"]

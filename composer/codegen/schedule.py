@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from composer.codegen.printer import Lowering
 from composer.errors import BackendError
-from composer.ir.indices import Neighbor, Range, Species, neighbors, parse_index
+from composer.ir.indices import Index, Neighbor, Range, Species, neighbors, parse_index
 from composer.ir.nodes import Node, make
 from composer.ir.sums import bound_of, element, given_of, relation_of, swap
 
@@ -77,7 +77,7 @@ class Schedule:
         self.arrays: dict[Node, tuple[Range | Species, ...]] = {}  # static indices of values kept as arrays of the site
         self.array_rows: dict[Node, tuple[int, tuple[Range | Species, ...]]] = {}  # arrays of rows: first row, static indices
         self.site: dict[Node, None] = {}  # scalars of the site, arguments first
-        self.stacks: dict[Node, None] = {}  # stacks of the site kept as arrays, arguments first
+        self.stacks: dict[Node, None] = {}  # stacks and other values of the site kept as arrays, arguments first
         self.placed: dict[Node, Nest] = {}
         self.forms: dict[Node, Node] = {}  # how a placed sum is run: itself or its mirror image
         self.row_count = 0
@@ -108,7 +108,7 @@ class Schedule:
         elif not output.node.free and output.kind != "row":
             self.need_site(output.node)
         elif not looped and output.kind == "parameter":
-            self._need_array_parts(output.node)
+            self._need_array_parts(output.node, output.node.free)
         else:
             raise BackendError(
                 f"An output {output.kind} on indices {[i.key for i in output.node.free]} was asked for. It must live on a site or one neighbour. Sum first."
@@ -145,7 +145,7 @@ class Schedule:
             node = node.args[0]
         self.need_sum(node)
 
-    def _need_array_parts(self, node: Node) -> None:
+    def _need_array_parts(self, node: Node, context: frozenset[Index] = frozenset()) -> None:
         """Operands of a value on static indices: sums and stacks as arrays, scalars of the site as locals."""
         if not node.free:
             self.need_site(node)
@@ -155,9 +155,27 @@ class Schedule:
             self._need_root_of(node)
         elif node.op == "stack":
             self.need_stack(node)
+        elif self._is_map(node, context):
+            self.need_map(node)
         elif node.op not in LEAVES:
             for arg in node.args:
-                self._need_array_parts(arg)
+                self._need_array_parts(arg, context)
+
+    def need_map(self, node: Node) -> None:
+        """Keep a value on static ranges as an array: it is dear, or used for all values of a further range."""
+        if node in self.stacks:
+            return
+        for arg in node.args:
+            self._need_array_parts(arg, node.free)
+        self.stacks[node] = None
+        self.arrays[node] = static_of(node)
+
+    @staticmethod
+    def _is_map(node: Node, context: frozenset[Index]) -> bool:
+        if not node.free or node.op in LEAVES or node.op in ("sum", "at", "stack") or not all(isinstance(i, Range) for i in node.free):
+            return False
+        plain = node.op == "mul" and node.args[0].op == "const"
+        return node.op in DEAR or (node.free < context and not plain)
 
     def need_stack(self, node: Node) -> None:
         """Keep a stack of the site as an array; elements that run over further ranges are filled in loops."""
@@ -318,6 +336,9 @@ class Schedule:
             self._need_root_of(self.canonical(node))
             return True
         looped = neighbors(node.free)
+        if nest.ranges and self._is_map(node, frozenset(nest.ranges)):
+            self.need_map(node)
+            return True
         if node.op == "stack":
             if nest.ranges or not (looped or any(isinstance(i, Range) for i in node.free)):
                 (self.need_stack_rows if looped else self.need_stack)(node)

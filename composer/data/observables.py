@@ -44,7 +44,7 @@ def find_keys(atoms: Sequence[Atoms], asked: Keys) -> Keys:
     """
     chosen: dict[str, str | None] = {}
     for observable, key in asdict(asked).items():
-        names = USUAL[observable] if key is None else (key,)
+        names = _spellings(atoms, USUAL[observable]) if key is None else [key]
         counts = [sum(_look(one, name) is not None for one in atoms) for name in names]
         if key is not None and not counts[0]:
             raise DataError(
@@ -79,7 +79,7 @@ def frame(atoms: Atoms, index: int, source: str, keys: Keys, units: Mapping[str,
         energy=None if got["energy"] is None else float(got["energy"]),
         forces=got["forces"],
         stress=_stress(name, atoms, length, got["stress"], got["virial"]),
-        config_type=str(atoms.info.get("config_type", "unknown")),
+        config_type=str(atoms.info.get("config_type", atoms.info.get("Config_type", "unknown"))),
         info={key: value for key, value in atoms.info.items() if key not in used},
         index=index,
         source=source,
@@ -91,6 +91,12 @@ def _look(atoms: Atoms, key: str) -> Any:
         if place.get(key) is not None:
             return place[key]
     return None
+
+
+def _spellings(atoms: Sequence[Atoms], names: Sequence[str]) -> list[str]:
+    """The usual names as they are spelled in the data: keys in any case mean the same, the usual spelling comes first."""
+    present = dict.fromkeys(k for one in atoms for place in (one.calc.results if one.calc else {}, one.info, one.arrays) for k in place)
+    return [s for name in names for s in (name, *(k for k in present if k.lower() == name.lower() and k not in names))]
 
 
 def _value(atoms: Atoms, observable: str, key: str | None, name: str, units: Mapping[str, str]) -> np.ndarray | None:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -141,8 +142,15 @@ def _frames(text: str, name: str) -> Iterator[str]:
         if end > len(lines) or (end == len(lines) and _is_cut(lines[-1])):
             found = f"The file ends inside it, at line {len(lines)}"
             raise DataError(f"Frame {place} of {name} was asked for", found, "The file was cut: copy it again, or remove the frame")
-        yield "".join(lines[at:end])
+        yield "".join([lines[at], *(_spelled(line) for line in lines[at + 1 : at + 2]), *lines[at + 2 : end]])
         at, place = end, place + 1
+
+
+def _spelled(header: str) -> str:
+    """The keys of extended xyz as ASE spells them: `lattice=` and `PROPERTIES=` mean the same."""
+    for key in ("Lattice", "Properties", "pbc"):
+        header = re.sub(rf"(^|\s){key}\s*=", rf"\g<1>{key}=", header, flags=re.IGNORECASE)
+    return header
 
 
 def _is_cut(line: str) -> bool:

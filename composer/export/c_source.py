@@ -23,6 +23,8 @@ LENGTHS = (136, 264)  # row lengths with code of their own
 class CStage(Stage):
     """One stage as C functions: a body that visits sites, and copies of it for rows of known length."""
 
+    vectors = False
+
     def code(self) -> str:
         body = _translated("\n".join(self._body()), max(len(self.cutoffs), 1))
         arrays = [f"real {n}[{size}];" for n, size in self._array_sizes()]
@@ -71,6 +73,7 @@ def _translated(text: str, rings: int) -> str:
     """The generator's text as C."""
     patterns = (
         (r"std::", ""),
+        (r"complementary_error", "erfc"),
         (r"#pragma GCC ivdep", "IVDEP"),
         (r"#pragma GCC unroll 1", "ROLLED"),
         (r"near\.gather<(\d), (\d), 0>\(A, i, cut\)", rf"gather(&near, A, i, cut, {rings}, \1, \2)"),
@@ -90,7 +93,7 @@ def c_source(model: Model) -> str:
     program = model.program("forces")
     names = program.site_arrays()
     outputs = [[o for o in stage if isinstance(o, Output)] for stage in program.stages]
-    stages = [CStage(f"stage{n}", part, model.layout, names) for n, part in enumerate(outputs)]
+    stages = [CStage(f"stage{n}", part, model.layout, names, whole=False) for n, part in enumerate(outputs)]
     code = [s.code() for s in stages]
     count = len(model.species)
     pairs = [row("pair", count, a, b) for a in range(count) for b in range(count)]

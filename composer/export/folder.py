@@ -20,13 +20,16 @@ MANIFEST, MODEL = "export.json", "model.composer"
 
 @dataclass(frozen=True)
 class Export:
-    """What was written: the folder, its target, its files, the numbers of the self-check, and how to use it."""
+    """What was written: the folder (or single file), its target, its files, the numbers of the self-check, and how to use it."""
 
     folder: Path
     target: str
     files: tuple[str, ...]
     checks: dict[str, float]
     usage: str
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     def __str__(self) -> str:
         checks = "\n".join(f"  {name:40s} {value:.1e}" for name, value in self.checks.items())

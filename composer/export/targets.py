@@ -56,6 +56,7 @@ TARGETS: dict[str, Target] = {
     "lepton": Target("lepton", "formulas for pair_style lepton of LAMMPS, for sums over pairs"),
     "table": Target("table", "tables for pair_style table of LAMMPS, for sums over pairs", bar=1e-6),
     "eam": Target("eam", "a setfl file for eam/alloy or eam/fs, for pairs and a function of one density", bar=1e-6),
+    "gpumd": Target("to_gpumd", "a nep.txt for GPUMD, of NEP or ZBL + NEP", bar=1e-4),
     "pt2": Target("pt2", "the program in torch, compiled ahead of time"),
     "torchsim": Target("torchsim", "a ModelInterface of TorchSim", package="torch-sim-atomistic", whole=True),
     "openmm": Target("to_openmm", "a CustomNonbondedForce or a PythonForce of OpenMM", package="openmm", whole=True),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 from composer.codegen.program import is_global, walk
-from composer.errors import AlgebraError
+from composer.errors import AlgebraError, DataError
 from composer.export import folder as folders
 from composer.export.check import demand, worst
 from composer.export.folder import Export
@@ -15,17 +17,21 @@ from composer.model import Model
 from composer.modelfile import save, versions
 
 
-def export(model: Model, folder: str | Path, target: str = "lammps", seed: int = 0) -> Export:
+def export(model: Model, path: str | Path, target: str | None = None, seed: int = 0) -> Export:
     """Write a model for another program, compared with the model on random structures before any file is there.
 
-    Arguments: model; folder to write (an earlier export in it is replaced); target, one of `composer.export.targets.TARGETS`; seed of the structures.
+    Arguments: model; path, the folder to write (an earlier export in it is replaced), or a file nep.txt, which is then all that is written;
+    target, one of `composer.export.targets.TARGETS`, by default gpumd for a file *.txt and else lammps; seed of the structures.
     Returns: an Export, printable: files, largest differences from the model, and what to type in the other program.
-    Errors: DataError for an unknown target or a folder that cannot be written; AlgebraError when the target cannot express the model;
+    Errors: DataError for an unknown target or a path that cannot be written; AlgebraError when the target cannot express the model;
     BackendError when a tool is missing or the comparison fails. After an error the folder is as it was.
     """
+    folder, alone = Path(path), Path(path).suffix == ".txt"
+    target = target or ("gpumd" if alone else "lammps")
+    if alone and target == "gpumd":
+        return _file(model, folder, target, seed)
     wanted = find_target(target)
     _neighbors_suffice(model, target, wanted.whole)
-    folder = Path(folder)
     with folders.writing(folder) as workplace:
         usage = wanted.write(model, workplace, str(folder))
         found = worst(wanted.check_engine(workplace, model), model, random_structures(model.species, seed, wanted.periodic))
@@ -43,6 +49,21 @@ def export(model: Model, folder: str | Path, target: str = "lammps", seed: int =
         folders.write_manifest(workplace, target, about)
         files = tuple(sorted(f.name for f in workplace.iterdir()))
     return Export(folder, target, files, found, usage)
+
+
+def _file(model: Model, path: Path, target: str, seed: int) -> Export:
+    """Write the one file of a target under its own name, compared before it is there."""
+    wanted = find_target(target)
+    _neighbors_suffice(model, target, wanted.whole)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as place:
+            usage = wanted.write(model, Path(place), str(path))
+            found = worst(wanted.check_engine(Path(place), model), model, random_structures(model.species, seed, wanted.periodic))
+            demand(found, wanted.bar, target)
+            os.replace(next(Path(place).iterdir()), path)
+    except OSError as error:
+        raise DataError(f"An export was to be written to {path}", f"Writing failed: {error}", "Check the folder and the disk") from None
+    return Export(path, target, (path.name,), found, usage)
 
 
 def _neighbors_suffice(model: Model, target: str, whole: bool) -> None:

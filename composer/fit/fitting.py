@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from composer.data import Data
 from composer.errors import AlgebraError, DataError
 from composer.evaluate import evaluate, merge
 from composer.fit import first_order
+from composer.fit.epochs import fit_epochs
 from composer.fit.gauges import gauges
 from composer.fit.levenberg import Step, minimise
 from composer.fit.linear import Structure, structure
@@ -49,6 +51,8 @@ def fit(
     stress_offset: bool = True,
     quiet: bool = False,
     restarts: int = 0,
+    epochs: int | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Fitted:
     """Fit the free numbers of a model to energies, forces and stress.
 
@@ -57,7 +61,8 @@ def fit(
     folds); method "auto", "linear", "varpro" (variable projection), "lm", "lbfgs" or "adam"; seed of folds, restarts and Adam; references
     "fit" (E0 is fitted), "isolated" (from frames of one atom) or {symbol: eV}; folds, number of groups of frames held out in turn (0 for
     none); ridge, strength of the prior (None: chosen by folds); stress_offset, whether the data's stress has an error proportional to
-    N/V that one number takes up; quiet; restarts from seeded random starts for nonlinear numbers.
+    N/V that one number takes up; quiet; restarts from seeded random starts for nonlinear numbers; epochs, passes of Adam over mini-batches
+    with a part of the data held out (for networks; method "auto" or "adam"); checkpoint, a file from which stopped epochs go on.
     Returns: Fitted, the same for the same seed. Errors: DataError for data or settings that cannot be fitted.
     """
     if method not in METHODS:
@@ -72,6 +77,10 @@ def fit(
         )
     if not isinstance(train, Data):
         train = Data(train, model.species)
+    if epochs is not None:
+        if method not in ("auto", "adam"):
+            raise DataError(f"A fit by {method!r} in epochs was asked for", "Epochs are passes of Adam", 'Write method="adam"')
+        return fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet)
     return _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, reporter(quiet), restarts).run()
 
 

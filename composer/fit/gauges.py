@@ -32,19 +32,23 @@ def gauges(model: Model) -> Array:
             values = model.flat[slot.offset : slot.offset + slot.size].numpy().reshape(slot.rows, -1)
             scale = exponents[index[entry.term]][_site_of_row(entry.per, len(model.species))]  # [rows, g]
             out[slot.offset : slot.offset + slot.size] = (values[:, :, None] * scale[:, None, :]).reshape(slot.size, -1)
-    return _tidy(np.hstack([out, *_own(model)])[model.free.numpy()])
+    return _tidy(np.hstack([out, _own(model)])[model.free.numpy()])
 
 
-def _own(model: Model) -> list[Array]:
-    """Flat directions that terms state of themselves, as columns [P all, 1]."""
-    found = []
+def _own(model: Model) -> Array:
+    """Flat directions inside terms that state them, where all of the numbers concerned are free [P all, g]."""
+    columns: list[Array] = []
     for term in model.expression.terms():
-        column = np.zeros((len(model.flat), 1))
-        for name, values in term.flat(model.species).items():
-            slot = model.layout.slots[f"{term.digest}.{name}"]
-            column[slot.offset : slot.offset + slot.size, 0] = np.repeat(values, slot.size // slot.rows)
-        found += [column] if column.any() else []
-    return found
+        entries = {e.key.rpartition(".")[2]: e for e in model.entries if e.term == term.digest}
+        slots = {name: model.layout.slots[e.key] for name, e in entries.items()}
+        tables = {n: model.flat[s.offset : s.offset + s.size].numpy().reshape(s.rows, *s.shape) for n, s in slots.items()}
+        for change in term.flat_directions(tables):
+            if all(entries[name].free for name in change):
+                column = np.zeros(len(model.flat))
+                for name, values in change.items():
+                    column[slots[name].offset : slots[name].offset + slots[name].size] = values.ravel()
+                columns.append(column)
+    return np.array(columns).reshape(len(columns), len(model.flat)).T
 
 
 @lru_cache(maxsize=64)

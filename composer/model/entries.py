@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from composer.algebra import Expression, Term
-from composer.quantities import Environment, rows
+from composer.quantities import BoundParam, Environment, rows
 
 E0 = "E0"
 
@@ -57,13 +57,13 @@ def _entry(term: Term, name: str, label: str, symbols: tuple[str, ...]) -> Entry
         given = getattr(term, param.start)
         start[:] = np.asarray(given() if shape else given(symbols), dtype=float)
     return Entry(
-        f"{term.digest}.{name}",
+        BoundParam(term, param).key,
         f"{label}.{name}",
         param.per,
         shape,
         param.unit,
         torch.from_numpy(start),
-        name not in fixed,
+        param.fitted and name not in fixed,
         param.positive,
         param.bounds,
         term.digest,

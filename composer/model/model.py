@@ -193,7 +193,7 @@ class Model:
 
     @cached_property
     def staged(self) -> list[int] | None:
-        """Free numbers that occur in parts of several stages, whose columns are tangents; None if the energy has no part of one stage."""
+        """Free numbers whose columns are tangents (of several stages, or behind a layer of a network); None if no others have neighbours."""
         local, keys = programs.parts(self.node)
         slots = [self.layout.slots[e.key] for e in self.entries if e.key in keys and e.free]
         return None if local is None else [q for s in slots for q in range(s.offset, s.offset + s.size)]
@@ -251,11 +251,14 @@ class Model:
 
         return evaluate(self, data)
 
-    def export(self, folder: str | Path, target: str = "lammps") -> Export:
-        """Write the model for another program (c, lammps, ...), compared with the model first; see `composer.export.export`."""
+    def export(self, path: str | Path, target: str | None = None) -> Export:
+        """Write the model for another program, compared with the model first; see `composer.export.export`.
+
+        Arguments: path, a folder, or a file nep.txt; target (c, lammps, gpumd, ...), by default gpumd for a file *.txt and else lammps.
+        """
         from composer.export import export
 
-        return export(self, folder, target)
+        return export(self, path, target)
 
     def save(self, path: str | Path, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write the model to a file that `composer.read_model` reads; provenance is JSON data that is added to the model's own."""

@@ -8,8 +8,8 @@ from composer.codegen import program as programs
 from composer.codegen.jacobian import columns
 from composer.codegen.program import Program
 from composer.errors import AlgebraError
-from composer.ir.indices import Neighbor
-from composer.ir.nodes import Node, add
+from composer.ir.indices import Neighbor, Range, neighbors
+from composer.ir.nodes import FUNCTIONS, Node, add
 from composer.model.entries import E0
 
 KINDS = ("forces", "seeded", "half", "energies", "parameters", "gradient", "tangent", "columns")
@@ -51,12 +51,19 @@ def halved(node: Node, per: Mapping[str, str], species: int) -> Node | None:
 
 
 def parts(node: Node) -> tuple[Node | None, frozenset[str]]:
-    """The part of the energy that one stage states, if it has neighbours, and the keys of the tables that occur outside of it."""
+    """The part of the energy whose Jacobian shares sums over neighbours, if it has any, and the keys of the tables outside of it.
+
+    What has several stages shares none; in a layer of a network every column depends on every sum, and there is nothing to share.
+    """
     summands = node.args if node.op == "add" else (node,)
-    staged = [p for p in summands if any(n.op in ("near", "global") for n in _everything(p))]
+    staged = [p for p in summands if any(n.op in ("near", "global") or _layer(n) for n in _everything(p))]
     local = [p for p in summands if p not in staged]
     keys = frozenset(n.data[0] for p in staged for n in _everything(p) if n.op == "param")
     return add(*local) if any(n.op == "sum" for p in local for n in _everything(p)) else None, keys
+
+
+def _layer(node: Node) -> bool:
+    return node.op in FUNCTIONS and any(isinstance(i, Range) for i in node.free) and not neighbors(node.free)
 
 
 def cutoff(node: Node) -> float:

@@ -68,8 +68,9 @@ class Code:
 def generate(name: str, program: Program, layout: Layout) -> Code:
     """The code of a program."""
     arrays = program.site_arrays()
-    stages = [Stage(f"{name}_{n}", outputs, layout, arrays) for n, outputs in enumerate(program.stages)]
-    text = "\n".join(s.code() for s in stages)
+    stages, text = _stages(name, program, layout, arrays, whole=True)
+    if len(text) < LONG:  # with all passes of the compiler, plain loops are the faster ones
+        stages, text = _stages(name, program, layout, arrays, whole=False)
     kinds = {o.kind if isinstance(o, OutputNode) else "table" for stage in program.stages for o in stage}
     numbers = range(len(stages))
     return Code(
@@ -89,6 +90,11 @@ def generate(name: str, program: Program, layout: Layout) -> Code:
 
 def _plain(operation: Global) -> list:
     return [list(operation.operator), operation.source, operation.target, operation.other, operation.tangent, operation.factor]
+
+
+def _stages(name: str, program: Program, layout: Layout, arrays: list[str], whole: bool) -> tuple[list[Stage], str]:
+    stages = [Stage(f"{name}_{n}", outputs, layout, arrays, whole) for n, outputs in enumerate(program.stages)]
+    return stages, "\n".join(s.code() for s in stages)
 
 
 class Kernel:

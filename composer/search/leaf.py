@@ -115,8 +115,8 @@ class Leaf:
 
     @cached_property
     def staged(self) -> bool:
-        """Whether scalars of neighbours are read, so that weights of sites do not pass to single parameters."""
-        return len(self.model.program("energies").stages) > 1
+        """Whether columns are tangents: scalars of neighbours are read, or there is a layer of a network."""
+        return self.model.staged != []
 
     def at(self, theta: Array) -> Tensor:
         """The flat parameters of the leaf's model with free numbers theta [p]."""

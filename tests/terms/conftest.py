@@ -13,7 +13,7 @@ from ase import Atoms
 from composer.algebra import Expression
 from composer.codegen import reference
 from composer.ops import dense
-from composer.quantities import Environment, rows
+from composer.quantities import BoundParam, Environment, rows
 
 
 def tables(expression: Expression, env: Environment, values: Mapping[str, Any], seed: int | None) -> dict[str, torch.Tensor]:
@@ -31,7 +31,7 @@ def tables(expression: Expression, env: Environment, values: Mapping[str, Any], 
                 spread = torch.rand(shape, generator=random, dtype=torch.float64)
                 start = start * (0.8 + 0.4 * spread) if start.any() else spread - 0.5
             given = torch.as_tensor(values.get(name, start), dtype=torch.float64)
-            found[f"{term.digest}.{name}"] = given.expand(shape)
+            found[BoundParam(term, param).key] = given.expand(shape)
     return found
 
 

@@ -1,0 +1,92 @@
+"""`fit` by epochs: split, scale, train, judge."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from composer.calculator import shortest_distances
+from composer.data import Data
+from composer.evaluate import evaluate
+from composer.fit.levenberg import Step
+from composer.fit.result import Fitted
+from composer.fit.scaling import scaled
+from composer.fit.training import Epoch, Recipe, train
+from composer.fit.weights import Weights
+from composer.model import Model
+from composer.model.structures import whole
+
+HELD = 0.1  # share of the frames that are held out for validation
+
+
+def fit_epochs(
+    model: Model,
+    data: Data,
+    epochs: int,
+    weights: Weights | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    quiet: bool = False,
+    recipe: Recipe | None = None,
+) -> Fitted:
+    """Fit by Adam over mini-batches; a tenth of the data, whole groups together, is held out and chooses the epoch.
+
+    Arguments: as `fit`; with `weights` the squares of the loss are divided by those of the targets. Returns: Fitted, whose errors on held-out
+    frames are those of the validation frames. Errors: as `train`.
+    """
+    learn, held = _split(data, seed)
+    recipe = replace(recipe or Recipe(), epochs=epochs)
+    if weights is not None:
+        recipe = replace(recipe, **{k: 1 / s**2 * recipe.forces * (weights.forces or 1.0) ** 2 for k, s in _targets(weights).items()})
+    start = scaled(model, learn.frames) if _unscaled(model) else model
+    found = train(start, learn.frames, held.frames, recipe, seed, checkpoint, _reporter(quiet, epochs))
+    if not quiet:
+        print(f"fit: {found.reason}", flush=True)
+    result = found.model
+    batch = whole(result.prepare(list(learn.frames)))
+    result.domain = {pair: float(r) for pair, r in shortest_distances(batch, result.species).items()}
+    history = [Step(e.number, e.loss, 0.0, True) for e in found.history]
+    return Fitted(result, evaluate(result, learn), evaluate(result, held), history, weights or Weights(), 0.0, 0.0, {}, "adam")
+
+
+def _split(data: Data, seed: int) -> tuple[Data, Data]:
+    """By groups where there are enough of them, by frames otherwise."""
+    by = "group" if len(set(data.groups.tolist())) >= 1 / HELD else "frame"
+    return data.split(test=max(HELD, 1.5 / len(data)), by=by, seed=seed)
+
+
+def _targets(weights: Weights) -> dict[str, float]:
+    return {"virial" if o == "stress" else o: s for o, s in weights.scales.items()}
+
+
+def _unscaled(model: Model) -> bool:
+    """Whether the scales of inputs, numbers that are never fitted, still are all one."""
+    tables = [e for e in model.entries if e.key.startswith("fixed.")]
+    return bool(tables) and all(bool(np.all(model.parameters[e.name].numpy() == 1.0)) for e in tables)
+
+
+def _reporter(quiet: bool, epochs: int) -> Callable[[Epoch], None]:
+    """A progress bar on a terminal, some twenty lines elsewhere."""
+    if quiet:
+        return lambda epoch: None
+    if not sys.stderr.isatty():
+        every = max(epochs // 20, 1)
+        return lambda e: print(f"  {e}", flush=True) if e.number % every == 0 or e.number == 1 else None
+    from tqdm import tqdm
+
+    bar = tqdm(total=epochs, leave=False)
+
+    def show(epoch: Epoch) -> None:
+        bar.set_description_str(str(epoch))
+        bar.update(epoch.number - bar.n)
+        if epoch.number == epochs:
+            bar.close()
+
+    return show
+
+
+__all__ = ["fit_epochs"]
