@@ -199,12 +199,12 @@ def test_compiler_10_higher_orders_are_refused(model: Model, batch: Batch) -> No
 
 def test_compiler_23_opcheck(model: Model, batch: Batch) -> None:
     kernels = autograd._kernels(model, batch)
-    x = autograd.differentiable_positions(kernels.batch, batch.positions, batch.cells)
-    moves, seed = 0.1 * random(*x.shape), random(batch.atoms)
+    x, h = autograd.differentiable_positions(kernels.batch, batch.positions, batch.cells), batch.cells
+    moves, strain, seed = 0.1 * random(*x.shape), 0.1 * random(*h.shape), random(batch.atoms)
     calls = {
-        autograd._evaluate: (x, model.flat, kernels.number),
-        autograd._gradient: (x, model.flat, seed, moves, kernels.number, True),
-        autograd._tangent: (x, model.flat, moves, 0.1 * model.flat, kernels.number),
+        autograd._evaluate: (x, h, model.flat, kernels.number),
+        autograd._gradient: (x, h, model.flat, seed, moves, strain, kernels.number, True),
+        autograd._tangent: (x, h, model.flat, moves, strain, 0.1 * model.flat, kernels.number),
     }
     for operator, arguments in calls.items():
         assert set(torch.library.opcheck(operator, arguments).values()) == {"SUCCESS"}

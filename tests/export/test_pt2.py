@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,10 +39,9 @@ def test_14_the_exported_program_takes_other_sizes(model_of: ModelOf) -> None:
     assert max(worst(engine(program, model), model, random_structures(model.species, seed=12)).values()) < 1e-12
 
 
-@pytest.mark.skipif(not os.environ.get("COMPOSER_SLOW"), reason="a minute of compiling: set COMPOSER_SLOW=1")
 @pytest.mark.filterwarnings("ignore")  # torch warns about itself
 def test_14_a_package_is_built_again_for_another_processor(model_of: ModelOf, tmp_path: Path) -> None:
-    model = model_of("Morse")
+    model = model_of("Pair, one function")
     made = model.export(tmp_path / "folder", "pt2")
     assert max(made.checks.values()) < 1e-12
     assert EXPORTED in made.files and "export.json" in made.files
