@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: test demo lint clean
 
 test: $(READY)
-	$(BIN)/python -m pytest -rs
+	$(BIN)/python -m pytest -rs -n 2 --dist loadfile
 
 demo: $(READY)
 	$(BIN)/composer demo

@@ -100,8 +100,8 @@ class Buckingham(Term):
 class Pair(Term):
     """phi = sum_n c_n R_n(r), an expansion in the radial basis `basis` with n_max functions up to `cutoff` (Å).
 
-    coefficients c (eV) per pair; `inner` (Å) is the start of the sampled range, a quarter of the cutoff by default.
-    `Pair("A*exp(-r/rho)", cutoff=8, A=..., rho=...)` is short for the PairFormula.
+    coefficients c (eV) per pair; `inner` (Å) is the start of the sampled range, a quarter of the cutoff by default. With a formula,
+    `Pair("A*exp(-r/rho)", cutoff=8, A=..., rho=...)`, it is a PairFormula.
     """
 
     cutoff: float
@@ -111,11 +111,9 @@ class Pair(Term):
     coefficients = Param(0.0, unit="eV", per="pair", shape=("n_max",), amplitude=True)
 
     def __new__(cls, formula: str | None = None, **fields: Any) -> Any:
-        if formula is None:
-            return super().__new__(cls)
         from terms.pair_formula import PairFormula
 
-        return PairFormula(formula, **fields)
+        return super().__new__(cls) if formula is None else PairFormula(formula, **fields)
 
     def check(self) -> None:
         radial.check(self)

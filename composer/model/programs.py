@@ -55,11 +55,19 @@ def parts(node: Node) -> tuple[Node | None, frozenset[str]]:
 
     What has several stages shares none; in a layer of a network every column depends on every sum, and there is nothing to share.
     """
-    summands = node.args if node.op == "add" else (node,)
-    staged = [p for p in summands if any(n.op in ("near", "global") or _layer(n) for n in _everything(p))]
-    local = [p for p in summands if p not in staged]
+    staged = apart(node)
+    local = [p for p in _summands(node) if p not in staged]
     keys = frozenset(n.data[0] for p in staged for n in _everything(p) if n.op == "param")
     return add(*local) if any(n.op == "sum" for p in local for n in _everything(p)) else None, keys
+
+
+def apart(node: Node) -> list[Node]:
+    """The summands whose Jacobian shares nothing: of several stages, or behind a layer of a network."""
+    return [p for p in _summands(node) if any(n.op in ("near", "global") or _layer(n) for n in _everything(p))]
+
+
+def _summands(node: Node) -> tuple[Node, ...]:
+    return node.args if node.op == "add" else (node,)
 
 
 def _layer(node: Node) -> bool:

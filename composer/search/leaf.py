@@ -21,7 +21,7 @@ from composer.algebra import Expression, Scale, Term
 from composer.errors import AlgebraError, BackendError, ComposerError
 from composer.fit.linear import structure
 from composer.fit.prior import penalty_root
-from composer.model import E0, Entry, Model
+from composer.model import E0, Entry, Model, programs
 from composer.neighbors import Batch, all_positions, fold, virial
 from composer.runtime.build import libraries
 from composer.runtime.kernel import Kernel, row_length
@@ -116,7 +116,7 @@ class Leaf:
     @cached_property
     def staged(self) -> bool:
         """Whether columns are tangents: scalars of neighbours are read, or there is a layer of a network."""
-        return self.model.staged != []
+        return bool(programs.apart(self.model.node))
 
     def at(self, theta: Array) -> Tensor:
         """The flat parameters of the leaf's model with free numbers theta [p]."""
