@@ -21,7 +21,7 @@ from composer.model import Model
 def serve(model: Model, symbols: Sequence[str], address: str, periodic: bool = True) -> None:
     """Answer i-PI until it closes the connection.
 
-    Arguments: model; symbols of the atoms, in i-PI's order; address, "host:port" or the name of a unix socket (/tmp/ipi_NAME).
+    Arguments: model; symbols of the atoms, in i-PI's order; address, "host:port" or the name of a unix socket, as i-PI is told.
     Errors: DataError for a species that the model does not know, or when there is no server.
     """
     unknown = sorted(set(symbols) - set(model.species))
