@@ -17,7 +17,7 @@ from composer.errors import BackendError
 from composer.ir.indices import Neighbor, Range, Species, neighbors, parse_index
 from composer.ir.nodes import Node
 
-PRELUDE = (Path(__file__).parent / "prelude.cpp").read_text()
+SPECIAL, PRELUDE = ((Path(__file__).parent / f"{name}.cpp").read_text() for name in ("special", "prelude"))
 GATHER_ROWS = 17  # rows of `Neighbourhood` in prelude.cpp
 
 
@@ -351,4 +351,4 @@ class Stage:
         return ["{", *head, *block.lines, target, *["}"] * len(head), "}"]
 
 
-__all__ = ["PRELUDE", "Stage"]
+__all__ = ["PRELUDE", "SPECIAL", "Stage"]

@@ -40,17 +40,9 @@ static inline lanes8 totals(lanes8 a, lanes8 b, lanes8 c, lanes8 d, lanes8 e, la
 #endif
 #define ROW(n) (rows + (n)*ld)
 
-// erfc(x) = exp(-x^2) times a polynomial of (|x| - 3.75)/(|x| + 3.75) over 1 + 2 |x| (error 1e-15): loops of it become vector code.
+// erfc of any x, without a loop: loops over it become vector code.
 static inline double complementary_error(double x) {
-  const double y = std::fabs(x), once = 1 / ((y + 3.75) * (1 + 2 * y)), t = (y - 3.75) * (1 + 2 * y) * once, t2 = t * t;
-  const double even = ((((((((((-2.62310734713347576e-9 * t2 + 3.19792667166680429e-8) * t2 - 2.48571262480167429e-7) * t2 +
-      1.74198215862248159e-6) * t2 - 0.0000114380480333468936) * t2 + 0.0000516465297417741613) * t2 + 0.00029371437804495803) * t2
-      - 0.00974657968326526223) * t2 - 0.0586933985766493384) * t2 - 0.108803930142444613) * t2 + 0.00358541548547902564) * t2 +
-      1.23751263083782753;
-  const double odd = (((((((((-1.95513588689856165e-9 * t2 + 1.87908232237004813e-8) * t2 - 5.0844653786873022e-8) * t2 -
-      9.79262570730352203e-7) * t2 + 0.0000223875657149118166) * t2 - 0.000290155352460776553) * t2 + 0.00175562616519706507) * t2 +
-      0.0283622773721111388) * t2 + 0.0923043211642812499) * t2 + 0.0822767384899950626) * t2 - 0.140240598585545256;
-  const double value = (even + odd * t) * (y + 3.75) * once * std::exp(-(y * y));
+  const double y = std::fabs(x), value = scaled_erfc(y) * std::exp(-(y * y));
   return x < 0 ? 2 - value : value;
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from composer.codegen.cpp import SPECIAL
 from composer.ops.sites import Moves, Sites, Values
 from composer.runtime import threads
 from composer.runtime.build import library
@@ -44,7 +45,7 @@ class _Call(ctypes.Structure):
 @functools.cache
 def compiled() -> ctypes.CDLL:
     """The library, built on first use."""
-    built = library(Path(__file__).with_name("longrange.cpp").read_text(encoding="utf-8"))
+    built = library(SPECIAL + Path(__file__).with_name("longrange.cpp").read_text(encoding="utf-8"))
     for name in ("ewald", "direct", "short_range", "slab_cell", "slab", "mesh_influence", "mesh_spread", "mesh_gather"):
         getattr(built, name).argtypes, getattr(built, name).restype = [ctypes.POINTER(_Call)], None
     built.split_values.argtypes, built.split_values.restype = [ctypes.POINTER(Split), _I, _I, _P, _P], None
