@@ -17,7 +17,8 @@ from composer.errors import BackendError
 from composer.ir.indices import Neighbor, Range, Species, neighbors, parse_index
 from composer.ir.nodes import Node
 
-SPECIAL, PRELUDE = ((Path(__file__).parent / f"{name}.cpp").read_text() for name in ("special", "prelude"))
+SPECIAL = Path(__file__).with_name("special.cpp").read_text(encoding="utf-8")  # special functions, for long-range sums too
+PRELUDE = SPECIAL + Path(__file__).with_name("prelude.cpp").read_text(encoding="utf-8")
 GATHER_ROWS = 17  # rows of `Neighbourhood` in prelude.cpp
 
 

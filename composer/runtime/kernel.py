@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from composer.codegen.cpp import PRELUDE, SPECIAL, Stage
+from composer.codegen.cpp import PRELUDE, Stage
 from composer.codegen.layout import Layout
 from composer.codegen.program import Global, Program
 from composer.codegen.schedule import Output as OutputNode
@@ -239,7 +239,7 @@ def unit(kernels: list[Kernel], species: int, length: int = 0) -> str:
     """One translation unit with several kernels."""
     table = ", ".join(str(row("pair", species, a, b)) for a in range(species) for b in range(species))
     head = [f"#define LD {length}"] if length else []
-    return "\n".join([*head, SPECIAL, PRELUDE, f"static const int PAIR[] = {{{table}}};", *(k.code.text for k in kernels)])
+    return "\n".join([*head, PRELUDE, f"static const int PAIR[] = {{{table}}};", *(k.code.text for k in kernels)])
 
 
 def blocks(batch: Batch) -> Tensor:
