@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from composer.codegen.printer import Block
-from composer.codegen.schedule import static_of
 from composer.ir.indices import Range, Species, parse_index
 from composer.ir.nodes import Node
-from composer.ir.sums import bound_of
+from composer.ir.sums import bound_of, static_of
 
 if TYPE_CHECKING:
     from composer.codegen.cpp import Stage

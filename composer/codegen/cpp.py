@@ -8,14 +8,16 @@ from pathlib import Path
 from composer.codegen.contractions import StaticNest
 from composer.codegen.layout import Layout
 from composer.codegen.nests import PairNest, PlainNest, RangeNest
+from composer.codegen.outputs import Output, Table
 from composer.codegen.places import flat, in_vectors, rolled, scalars_below, size_of
 from composer.codegen.printer import Block, number
 from composer.codegen.program import field_name
-from composer.codegen.schedule import Nest, Output, Schedule, Table, static_of
+from composer.codegen.schedule import Nest, Schedule
 from composer.codegen.vectors import VectorNest
 from composer.errors import BackendError
 from composer.ir.indices import Neighbor, Range, Species, neighbors, parse_index
 from composer.ir.nodes import Node
+from composer.ir.sums import static_of
 
 SPECIAL = Path(__file__).with_name("special.cpp").read_text(encoding="utf-8")  # special functions, for long-range sums too
 PRELUDE = SPECIAL + Path(__file__).with_name("prelude.cpp").read_text(encoding="utf-8")
@@ -104,9 +106,9 @@ class Stage:
             case "at":
                 return self._load_element(node, ranges, slot)
         if len(looped) == 1:
-            if node.op == "norm" and self.plan._geometry(node):
+            if node.op == "norm" and self.plan.geometry(node):
                 return f"len[{slot}]"
-            if node.op == "pow" and self.plan._geometry(node):
+            if node.op == "pow" and self.plan.geometry(node):
                 return f"inv[{slot}]"
             row = self.plan.rows.get(node if slot == "j" else self.plan.canonical(node))
             if row is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from composer.codegen.outputs import Output, Table
 from composer.codegen.program import Program, walk
-from composer.codegen.schedule import LEAVES, Nest, Output, Schedule, Table
+from composer.codegen.recompute import LEAVES
+from composer.codegen.schedule import Nest, Schedule
 from composer.ir.nodes import Node, show
 from composer.ir.sums import given_of, relation_of
 

@@ -7,12 +7,12 @@ few products for each neighbour, however rich the expression is. Only for progra
 
 from __future__ import annotations
 
+from composer.codegen.outputs import Table
 from composer.codegen.program import is_learnable, walk
-from composer.codegen.schedule import Table, elements
 from composer.ir.indices import Neighbor, Species, parse_index
 from composer.ir.jvp import Tangent
 from composer.ir.nodes import ONE, ZERO, Node, add, make
-from composer.ir.sums import bound_of, element, rebuild
+from composer.ir.sums import bound_of, element, elements, rebuild
 from composer.ir.vjp import vjp
 
 Slot = tuple[str, tuple, tuple]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
+from composer.codegen.outputs import Output
 from composer.codegen.places import flat, rolled, size_of
 from composer.codegen.printer import Block
-from composer.codegen.schedule import Nest, Output, static_of
+from composer.codegen.schedule import Nest
 from composer.ir.indices import Neighbor, Range, Species, neighbors
 from composer.ir.nodes import Node
-from composer.ir.sums import bound_of
+from composer.ir.sums import bound_of, static_of
 
 if TYPE_CHECKING:
     from composer.codegen.cpp import Stage

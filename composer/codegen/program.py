@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from composer.codegen.schedule import Output, Table
+from composer.codegen.outputs import Output, Table
 from composer.ir.indices import neighbors, parse_index
 from composer.ir.jvp import Tangent
 from composer.ir.nodes import ONE, ZERO, Node, add, coefficient, displacement, mul, operate, parameter, site_input

@@ -10,38 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from composer.codegen.outputs import Output
 from composer.codegen.printer import Lowering
+from composer.codegen.recompute import DEAR, LEAVES, settled
 from composer.errors import BackendError
-from composer.ir.indices import Index, Neighbor, Range, Species, neighbors, parse_index
-from composer.ir.nodes import Node, make
-from composer.ir.sums import bound_of, element, given_of, relation_of, swap
-
-DEAR = {"erfc", "exp", "log", "sin", "cos", "tanh", "expm1", "log1p", "sqrt", "pow"}
-RECOMPUTE = 3  # operations recomputed for each value that would otherwise be stored
-LEAVES = {"const", "d", "d_t", "param", "param_t", "site", "near", "mark"}
-
-
-@dataclass
-class Output:
-    """A root of a stage: kind "site" (stored for each site), "force" (axis), "near" (scattered to neighbours) or "parameter"."""
-
-    kind: str
-    node: Node
-    name: str = ""
-    axis: int = 0
-    target: Node | None = None  # the parameter leaf whose adjoint this is
-
-
-@dataclass
-class Table:
-    """Columns of a Jacobian as a sparse product: slot q has the entries first[q*S+s] .. of species s; each entry is a site weight times
-    the three rows (x, y, z) of channel `columns[entry]`."""
-
-    slots: list[tuple]  # parameter elements as the site sees them: (name, kinds, idx)
-    first: list[int]
-    columns: list[int]
-    weights: list[Node]
-    rows: list[tuple[Node, ...]]  # a row is the sum of these, each on the neighbours within its cutoff
+from composer.ir.indices import Index, Neighbor, Range, Species, neighbors
+from composer.ir.nodes import Node
+from composer.ir.sums import bound_of, elements, given_of, relation_of, static_of, swap
 
 
 @dataclass
@@ -76,6 +51,7 @@ class Schedule:
         self.rows: dict[Node, int] = {}  # node of one neighbour -> row
         self.arrays: dict[Node, tuple[Range | Species, ...]] = {}  # static indices of values kept as arrays of the site
         self.array_rows: dict[Node, tuple[int, tuple[Range | Species, ...]]] = {}  # arrays of rows: first row, static indices
+        self.stack_rows: dict[Node, list[Node]] = {}  # stack of one neighbour -> its elements
         self.site: dict[Node, None] = {}  # scalars of the site, arguments first
         self.stacks: dict[Node, None] = {}  # stacks and other values of the site kept as arrays, arguments first
         self.placed: dict[Node, Nest] = {}
@@ -84,8 +60,7 @@ class Schedule:
         self.uses_length = self.uses_inverse = False
         for output in self.outputs:
             self._root(output)
-        self._close()
-        self.nests = sorted(self._nests.values(), key=lambda n: n.order)
+        self.nests = settled(self, self._nests)
 
     # ---- levels
 
@@ -266,7 +241,7 @@ class Schedule:
     def need_row(self, node: Node) -> None:
         """Keep a quantity of the neighbour j in a row, stored by the plain loop of its level."""
         node = self.canonical(node)
-        if node in self.rows or node.op in LEAVES or self._geometry(node):
+        if node in self.rows or node.op in LEAVES or self.geometry(node):
             return
         if node.op == "sum":
             self.need_sum(node)
@@ -293,16 +268,12 @@ class Schedule:
             elif value.op != "const":
                 self.need_site(value)
 
-    @property
-    def stack_rows(self) -> dict[Node, list[Node]]:
-        return self.__dict__.setdefault("_stack_rows", {})
-
     def canonical(self, node: Node) -> Node:
         """A quantity of the second neighbour k, written for j."""
         looped = neighbors(node.free)
         return self.lower(swap(node)) if len(looped) == 1 and looped[0].slot == "k" else node
 
-    def _geometry(self, node: Node) -> bool:
+    def geometry(self, node: Node) -> bool:
         """Length of a displacement and its inverse are kept for all neighbours by the gather."""
         length = node.op == "norm" and all(a.op == "d" for a in node.args)
         inverse = node.op == "pow" and node.data == (-1,) and node.args[0].op == "norm" and all(a.op == "d" for a in node.args[0].args)
@@ -319,15 +290,15 @@ class Schedule:
             if node in nest.visited:
                 continue
             nest.visited.add(node)
-            if not self._available(nest, node, node is root):
+            if not self.available(nest, node, node is root):
                 pending.extend(node.args)
 
-    def _available(self, nest: Nest, node: Node, is_root: bool) -> bool:
+    def available(self, nest: Nest, node: Node, is_root: bool) -> bool:
         """Whether a node is loaded in this nest (and then make sure that it is there)."""
         if not node.free:
             self.need_site(node)
             return True
-        if node.op in LEAVES or self._geometry(node):
+        if node.op in LEAVES or self.geometry(node):
             return True
         if node.op == "sum":
             self.need_sum(self.canonical(node) if not static_of(node) else node)
@@ -363,77 +334,5 @@ class Schedule:
             return True
         return False
 
-    def _close(self) -> None:
-        """Decide, from the last nest to the first, which earlier quantities are stored and which are recomputed."""
-        done: set[int] = set()
-        while True:
-            waiting = [n for n in self._nests.values() if n.frontier and id(n) not in done]
-            if not waiting:
-                return
-            nest = max(waiting, key=lambda n: n.order)
-            frontier, nest.frontier = list(nest.frontier), {}
-            self._settle(nest, frontier)
 
-    def _settle(self, nest: Nest, frontier: list[Node]) -> None:
-        cheap: dict[Node, None] = {}
-        pending = [n for n in frontier if n not in self.rows]
-        count = len(pending)
-        while pending:
-            node = pending.pop()
-            if (
-                node in cheap
-                or not neighbors(node.free)
-                or node.op in LEAVES
-                or node.op in ("sum", "at", "stack")
-                or node in self.rows
-                or self._geometry(node)
-            ):
-                continue
-            if node.op in DEAR:
-                self.need_row(node)
-                continue
-            cheap[node] = None
-            pending.extend(node.args)
-        if len(cheap) > RECOMPUTE * count:
-            for node in frontier:
-                self.need_row(node)
-            return
-        for node in frontier:  # recompute: the nest sees through it down to rows, leaves and sums
-            if node not in self.rows:
-                self._see_through(nest, node)
-
-    def _see_through(self, nest: Nest, node: Node) -> None:
-        pending = list(node.args)
-        nest.visited.add(node)
-        while pending:
-            inner = pending.pop()
-            if inner in nest.visited and inner not in nest.frontier:
-                continue
-            nest.visited.add(inner)
-            looped = neighbors(inner.free)
-            if inner.op in LEAVES or self._geometry(inner) or inner in self.rows or not inner.free or inner.op in ("sum", "at", "stack"):
-                if inner.op not in LEAVES and inner not in self.rows and not self._geometry(inner):
-                    self._available(nest, inner, False)
-                continue
-            if looped and inner.op in DEAR:
-                self.need_row(inner)
-                continue
-            pending.extend(inner.args)
-
-
-def static_of(node: Node) -> tuple[Range | Species, ...]:
-    """Static indices that a value is resolved by (not the species of a neighbour it already belongs to)."""
-    slots = {i.slot for i in node.free if isinstance(i, Neighbor)}
-    static = [i for i in node.free if isinstance(i, Range) or (isinstance(i, Species) and i.slot not in slots)]
-    return tuple(sorted(static, key=lambda i: (isinstance(i, Range), i.key)))
-
-
-def elements(node: Node, static: tuple[Range | Species, ...]) -> dict[tuple[int, ...], Node]:
-    """All elements of a value on static indices, in row-major order."""
-    found: dict[tuple[int, ...], Node] = {(): node}
-    for index in static:
-        found = {(*key, n): element(value, index, n) for key, value in found.items() for n in range(index.size)}
-    return found
-
-
-__all__ = ["Nest", "Output", "Schedule", "elements", "make", "parse_index", "static_of"]
+__all__ = ["Nest", "Schedule"]

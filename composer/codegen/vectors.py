@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from composer.codegen.contractions import SIMPLE, head
 from composer.codegen.places import size_of
 from composer.codegen.printer import Block
-from composer.codegen.schedule import Nest, static_of
+from composer.codegen.schedule import Nest
 from composer.ir.indices import Range, Species, neighbors
 from composer.ir.nodes import Node
-from composer.ir.sums import bound_of
+from composer.ir.sums import bound_of, static_of
 
 if TYPE_CHECKING:
     from composer.codegen.cpp import Stage

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from composer.codegen.cpp import Stage
-from composer.codegen.schedule import Output
+from composer.codegen.outputs import Output
 from composer.model import Model
 from composer.quantities import row
 

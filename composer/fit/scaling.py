@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from composer.codegen.program import values
-from composer.codegen.schedule import elements
+from composer.ir.sums import elements
 from composer.model import Model
 from composer.model.structures import whole
 from composer.quantities import Environment

@@ -201,3 +201,18 @@ def given_of(node: Node) -> Neighbor | None:
 def relation_of(node: Node) -> str:
     """How k is tied to j in a sum: "", "ne", "lt" or "gt"."""
     return node.data[0]
+
+
+def static_of(node: Node) -> tuple[Range | Species, ...]:
+    """Static indices that a value is resolved by (not the species of a neighbour it already belongs to)."""
+    slots = {i.slot for i in node.free if isinstance(i, Neighbor)}
+    static = [i for i in node.free if isinstance(i, Range) or (isinstance(i, Species) and i.slot not in slots)]
+    return tuple(sorted(static, key=lambda i: (isinstance(i, Range), i.key)))
+
+
+def elements(node: Node, static: tuple[Range | Species, ...]) -> dict[tuple[int, ...], Node]:
+    """All elements of a value on static indices, in row-major order."""
+    found: dict[tuple[int, ...], Node] = {(): node}
+    for index in static:
+        found = {(*key, n): element(value, index, n) for key, value in found.items() for n in range(index.size)}
+    return found

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from composer.codegen.cpp import PRELUDE, Stage
 from composer.codegen.layout import Layout
+from composer.codegen.outputs import Output as OutputNode
 from composer.codegen.program import Global, Program
-from composer.codegen.schedule import Output as OutputNode
 from composer.errors import DataError
 from composer.neighbors import Batch, all_positions
 from composer.ops.operators import Bound

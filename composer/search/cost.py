@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from composer.codegen.outputs import Output
 from composer.codegen.program import Program, walk
-from composer.codegen.schedule import Output
 from composer.data import Data
 from composer.ir.indices import Neighbor, Range, Species
 from composer.ir.nodes import Node

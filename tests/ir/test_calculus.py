@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from composer.codegen import reference
-from composer.codegen.schedule import elements, static_of
 from composer.errors import AlgebraError
 from composer.ir import nodes, sums
 from composer.ir.calculus import PARTIALS
 from composer.ir.jvp import Tangent
 from composer.ir.nodes import ONE, ZERO, Node, function, parameter, power, where_less
-from composer.ir.sums import element, sum_over
+from composer.ir.sums import element, elements, static_of, sum_over
 from composer.ir.vjp import vjp
 from composer.neighbors import Batch, build_batch
 from composer.quantities import Environment, Range, dot, exp, stack, sum_over_pairs
