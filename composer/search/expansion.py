@@ -15,9 +15,11 @@ from composer.algebra import Expression
 from composer.fit.gauges import gauges
 from composer.fit.weights import Weights
 from composer.model import Model
+from composer.search.columns import E0, OFFSET, REFERENCE, Key, Order
 from composer.search.leaf import Leaf
 from composer.search.polynomial import Monomial, Polynomial, polynomial
-from composer.search.sheet import CORE, E0, OFFSET, REFERENCE, Key, Order, Sheet, Study, at_home, scale, sheet
+from composer.search.sheet import CORE, Sheet, scale, sheet
+from composer.search.study import Study, at_home
 
 Array = NDArray[np.float64]
 Factors = dict[tuple[str, int], Factor]

@@ -12,6 +12,7 @@ import fcntl
 import io
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Journal:
 
     def append(self, kind: str, event: dict[str, Any]) -> dict[str, Any]:
         """Write an event; it is on disk when this returns. Errors: DataError when it cannot be written; what was written before stays."""
-        made = {"event": kind, **event}
+        made = {"event": kind, **event, "time": time.time()}
         if self._file is not None and self.path is not None:
             with _told(self.path):
                 self._write(self._file, (json.dumps(made, sort_keys=True) + "\n").encode())

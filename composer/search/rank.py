@@ -24,11 +24,14 @@ from composer.errors import AlgebraError
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.runtime import threads
+from composer.search.columns import E0, OFFSET, REFERENCE, Key, Order
 from composer.search.expansion import roughness
-from composer.search.leaf import Leaf, build
+from composer.search.inherit import inherited, put
+from composer.search.leaf import Leaf
 from composer.search.moves import Move
-from composer.search.polynomial import polynomial, tangent
-from composer.search.sheet import E0, OFFSET, REFERENCE, Key, Order, Sheet, Study, scale, sheet, union
+from composer.search.plan import Bank, Plan, columns_of, known, order, plan
+from composer.search.sheet import Sheet, scale, sheet
+from composer.search.study import Study
 from composer.search.trial import criterion
 
 Array = NDArray[np.float64]
@@ -56,99 +59,6 @@ class Proposal:
     start: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """The columns of a neighbour: free leaves with the key and the places of their block, what is fixed, and numbers at the expansion."""
-
-    expression: Expression
-    blocks: tuple[tuple[Leaf, Key, tuple[int, ...]], ...]
-    fixed: Key
-    zero: frozenset[str]
-
-    @property
-    def keys(self) -> list[Key]:
-        return [k for _, k, _ in self.blocks] + [self.fixed]
-
-
-class Bank:
-    """Blocks that depend on no number: computed once for all parents of a search."""
-
-    def __init__(self, study: Study, vocabulary: Sequence[Expression], mapper: Any = map) -> None:
-        self.study, self.mapper = study, mapper
-        self._static: dict[Key, tuple[int, ...]] = {}
-        self._leaves: dict[str, Expression] = {}
-        self._sheet: Sheet | None = None
-        for word in vocabulary:
-            self.add(plan(study, word, {}, study.leaves.of(word)))
-
-    def add(self, made: Plan) -> None:
-        """Have the columns of a plan as far as they depend on no number."""
-        self._leaves |= known(self.study, made)
-        wanted = union([(k, p) for _, k, p in made.blocks if self.static(k)])
-        for key, places in wanted.items():
-            self._static[key] = tuple(sorted({*self._static.get(key, ()), *places}))
-        if self.static(made.fixed):
-            self._static.setdefault(made.fixed, (0,))
-
-    def static(self, key: Key) -> bool:
-        """Whether a key depends on no number: multipliers hold no free leaf, and the leaf itself is linear."""
-        leaves = [self.study.leaves[self._leaves[d]] for d in (*key[1].leaves, *key[2:])]
-        return not any(leaf.size for leaf in leaves[: len(key[1].leaves)]) and all(leaf.linear for leaf in leaves)
-
-    def holds(self, made: Plan) -> bool:
-        self._leaves |= known(self.study, made)
-        if all(self.static(k) for k in made.keys):
-            self.add(made)
-            return True
-        return False
-
-    def build(self) -> dict[str, str]:
-        """Compile what the blocks need; returns why some leaves could not be, by digest."""
-        blocks = sorted({k[2] for k in self._static if k[0] == "block"})
-        multipliers = sorted({d for k in self._static for d in k[1].leaves})
-        batch = self.study.batches[0]
-        leaves = {d: self.study.leaves[self._leaves[d]].source for d in (*blocks, *multipliers)}
-        failed = build([leaves[d] for d in blocks], ("columns", "parameters"), batch)
-        return failed | build([leaves[d] for d in multipliers], ("energies", "seeded"), batch)
-
-    def sheet(self) -> Sheet:
-        """The columns of the bank."""
-        if (
-            self._sheet is None
-            or not set(self._static) <= set(self._sheet.place)
-            or any(len(self._sheet.place[k]) < len(p) for k, p in self._static.items())
-        ):
-            self._sheet = sheet(self.study, _order(self.study, self._static, self._leaves, {}), self.mapper)
-        return self._sheet
-
-    @property
-    def wanted(self) -> dict[Key, tuple[int, ...]]:
-        return self._static
-
-
-def plan(study: Study, expression: Expression, present: Mapping[str, Array], leaves: Mapping[str, Leaf]) -> Plan:
-    """How an expression is expanded at the present numbers of its leaves; leaves without are at amplitude zero."""
-    fresh = frozenset(d for d, leaf in leaves.items() if leaf.size and d not in present)
-    written = polynomial(expression)
-    free = {d: bool(leaf.size) for d, leaf in leaves.items()}
-    linear = {d: leaf.linear for d, leaf in leaves.items()}
-    multipliers, rest = tangent(written, free, fresh, linear)
-    blocks = []
-    for digest, m in multipliers.items():
-        leaf = leaves[digest]
-        if leaf.staged and m.constant is None:
-            raise AlgebraError(f"{leaf.expression} was to be multiplied", "It reads scalars of neighbours", "Add it instead")
-        places = leaf.places if leaf.linear or digest not in fresh else leaf.places[leaf.amplitudes]
-        blocks.append((leaf, ("block", m, leaf.source.digest), tuple(int(p) for p in places)))
-    return Plan(expression, tuple(blocks), ("fixed", rest), fresh)
-
-
-def known(study: Study, made: Plan) -> dict[str, Expression]:
-    """Every leaf that the keys of a plan name."""
-    inside = {leaf.digest: leaf.expression for leaf in study.leaves.of(made.expression).values()}
-    return inside | {leaf.source.digest: leaf.source.expression for leaf, _, _ in made.blocks}
-
-
 def rank(study: Study, parent: Parent, moves: Sequence[Move], bank: Bank, largest: int, mapper: Any = map) -> list[Proposal]:
     """Proposals for all moves whose neighbour has at most `largest` numbers, the best predicted change first."""
     stay = plan(study, parent.expression, parent.numbers, study.leaves.of(parent.expression))
@@ -169,7 +79,7 @@ def rank(study: Study, parent: Parent, moves: Sequence[Move], bank: Bank, larges
         if group:
             # the parent stands beside its neighbours on the same columns: its own error is predicted like theirs
             one = bank.sheet() if whole and static[0] else sheet(study, _joint(study, parent, [stay, *(p for _, p in group)]), mapper)
-            wanted = bank.wanted if whole and static[0] else _wanted([stay, *(p for _, p in group)])
+            wanted = bank.wanted if whole and static[0] else columns_of([stay, *(p for _, p in group)])
             found += _predict(study, parent, stay, group, one, wanted, count)
     return sorted(found, key=lambda p: (p.change, p.move.expression.canonical))
 
@@ -178,20 +88,9 @@ def _size(leaves: Mapping[str, Leaf]) -> int:
     return sum({e.key: leaf.model.layout.slots[e.key].size for leaf in leaves.values() for e in leaf.entries}.values())
 
 
-def _wanted(plans: Sequence[Plan]) -> dict[Key, tuple[int, ...]]:
-    blocks = union([(k, p) for made in plans for _, k, p in made.blocks])
-    return blocks | {made.fixed: (0,) for made in plans}
-
-
 def _joint(study: Study, parent: Parent, plans: Sequence[Plan]) -> Order:
     leaves = {d: e for made in plans for d, e in known(study, made).items()}
-    return _order(study, _wanted(plans), leaves, parent.numbers)
-
-
-def _order(study: Study, wanted: Mapping[Key, tuple[int, ...]], leaves: Mapping[str, Expression], theta: Mapping[str, Array]) -> Order:
-    keys = sorted(wanted, key=repr)
-    blocks = {k: wanted[k] for k in keys if k[0] == "block"}
-    return Order((REFERENCE, *([OFFSET] if study.offset else []), E0, *keys), dict(sorted(leaves.items())), theta, blocks)
+    return order(study, columns_of(plans), leaves, parent.numbers)
 
 
 def _predict(
@@ -292,36 +191,5 @@ def _start(study: Study, parent: Parent, made: Plan, solution: Array) -> Array:
         part = solution[begin : begin + len(places)]
         begin += len(places)
         if leaf.linear:
-            _put(model, flat, leaf, part)
+            put(model, flat, leaf, part)
     return flat[model.free.numpy()]
-
-
-def _put(model: Model, flat: Array, leaf: Leaf, values: Array) -> None:
-    begin = 0
-    for entry in leaf.entries:
-        slot = model.layout.slots[entry.key]
-        flat[slot.offset : slot.offset + slot.size] = values[begin : begin + slot.size]
-        begin += slot.size
-
-
-def inherited(study: Study, expression: Expression, known: Mapping[str, Array], species: Array) -> Array:
-    """Free numbers of an expression's model [P]: those that are known by leaf, E0 [species], and zero for linear leaves that are new."""
-    model = Model(expression, study.species)
-    flat = model.flat.numpy().copy()
-    for digest, leaf in study.leaves.of(expression).items():
-        if digest in known or leaf.linear:
-            _put(model, flat, leaf, np.asarray(known.get(digest, np.zeros(leaf.size))))
-    flat[: len(study.species)] = species
-    return flat[model.free.numpy()]
-
-
-def numbers(study: Study, expression: Expression, theta: Array) -> dict[str, Array]:
-    """Free numbers of every leaf by digest, from those of the model [P]."""
-    model = Model(expression, study.species)
-    flat = model.flat.numpy().copy()
-    flat[model.free.numpy()] = theta[: model.size]
-    found = {}
-    for digest, leaf in study.leaves.of(expression).items():
-        slots = [model.layout.slots[e.key] for e in leaf.entries]
-        found[digest] = np.concatenate([np.zeros(0), *(flat[s.offset : s.offset + s.size] for s in slots)])
-    return found

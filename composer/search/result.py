@@ -13,11 +13,11 @@ from composer.errors import DataError
 from composer.model import Model
 from composer.search.archive import Trial, pareto
 from composer.search.expansion import Expansion, joined
-from composer.search.sheet import Study
+from composer.search.study import Study
 from composer.search.trial import model_of
 
 if TYPE_CHECKING:
-    from composer.search.loop import Settings
+    from composer.search.settings import Settings
 
 
 class Search:

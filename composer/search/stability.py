@@ -11,7 +11,7 @@ from composer.algebra import Expression
 from composer.data import Data, Frame
 from composer.dynamics import Verdict, repulsive, survives
 from composer.runtime import threads
-from composer.search.sheet import Study, at_home
+from composer.search.study import Study, at_home
 from composer.search.trial import model_of
 
 LEAST = 24  # atoms of a cell that moves

@@ -22,7 +22,8 @@ from composer.runtime import threads
 from composer.search.choice import choose
 from composer.search.cost import cost
 from composer.search.expansion import Expansion, Part, joined
-from composer.search.sheet import Study, at_home, scale
+from composer.search.sheet import scale
+from composer.search.study import Study, at_home
 
 Array = NDArray[np.float64]
 RIDGE = 1e-8  # strength of the prior before folds have chosen one

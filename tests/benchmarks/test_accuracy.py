@@ -89,7 +89,7 @@ def test_one_whole_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
     words = [terms.ZBL(inner=1.0, outer=2.0), terms.Pair(cutoff=5.0, n_max=4, inner=2.0), terms.Density(cutoff=4.5, n_max=1, inner=2.0)]
     loop = import_module("composer.search.loop")
     monkeypatch.setattr(loop, "default_vocabulary", lambda *_: words)
-    monkeypatch.setattr(loop, "examine", passed)
+    monkeypatch.setattr(import_module("composer.search.jury"), "examine", passed)
     settings = winner.Settings(budget=3, seconds=60.0, parameters=8)
     found = {r.case: r for r in accuracy.rows("silicon", parts="cv,gain,test", settings=settings)}
     assert len(list(tmp_path.glob("silicon-8-*/winner.json"))) == 1 and looks.count("silicon") == 1

@@ -74,7 +74,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random numbers push no atoms apart: dynamics is not what these tests ask about."""
-    monkeypatch.setattr(import_module("composer.search.loop"), "examine", passed)
+    monkeypatch.setattr(import_module("composer.search.jury"), "examine", passed)
 
 
 def sequence(result: object) -> list[tuple]:

@@ -8,7 +8,7 @@ from importlib import import_module
 import composer
 from tests.search.conftest import ANGLES, SMALL, VOCABULARY, passed, planted
 
-import_module("composer.search.loop").examine = passed  # type: ignore[attr-defined]
+import_module("composer.search.jury").examine = passed  # type: ignore[attr-defined]
 workers = int(sys.argv[2])
 found = composer.search(
     planted(SMALL + ANGLES, count=15, noise=0.02),

@@ -19,7 +19,7 @@ from composer.search.cover import Leaves, covers
 from composer.search.expansion import Expansion
 from composer.search.moves import neighbours, normal
 from composer.search.polynomial import polynomial
-from composer.search.sheet import Study
+from composer.search.study import Study
 from composer.search.vocabulary import default_vocabulary, lengths
 from terms import ZBL, Bond, Density, FourBody, Morse, Pair, ThreeBody
 from tests.search.conftest import ANGLES, BOUND, CROWD, LARGE, MORE_ANGLES, SMALL, VOCABULARY, frames, planted

@@ -29,7 +29,7 @@ SHAPES: dict[str, Expression] = {
 def run() -> Iterator[Search]:
     """One search over noisy data of a product, which several tests look at."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(import_module("composer.search.loop"), "examine", passed)
+        patch.setattr(import_module("composer.search.jury"), "examine", passed)
         patch.setenv("COMPOSER_OPT", "-O1")
         yield composer.search(planted(SHAPES["a product"], noise=0.02), VOCABULARY, max_parameters=16, budget=12, quiet=True)
 
@@ -115,19 +115,19 @@ def test_pick_and_rows(run: Search) -> None:
 
 
 def test_ctrl_c_returns_what_is_done(calm: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from composer.search.loop import _Run
+    from composer.search.loop import Run
 
-    data, note = planted(SHAPES["pairs"], count=15, noise=0.02), _Run.note
+    data, note = planted(SHAPES["pairs"], count=15, noise=0.02), Run.note
 
-    def interrupted(self: _Run, *arguments: object) -> None:
+    def interrupted(self: Run, *arguments: object) -> None:
         if len(self.trials) == 3:
             raise KeyboardInterrupt
         note(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_Run, "note", interrupted)
+    monkeypatch.setattr(Run, "note", interrupted)
     found = composer.search(data, VOCABULARY, max_parameters=12, budget=9, storage=tmp_path, quiet=True)
     assert len(found.trials) == 3 and found.stopped == "interrupted" and found.best.size > 1
-    monkeypatch.setattr(_Run, "note", note)
+    monkeypatch.setattr(Run, "note", note)
     again = composer.search(data, VOCABULARY, max_parameters=12, budget=9, storage=tmp_path, quiet=True)
     fresh = composer.search(data, VOCABULARY, max_parameters=12, budget=9, quiet=True)
     assert sequence(again) == sequence(fresh)

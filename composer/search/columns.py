@@ -1,0 +1,150 @@
+"""Columns of sheets: how they are named, and their observables on one chunk, from kernels of leaves alone.
+
+A column is named by what it is: ("reference",), ("offset",), ("E0",), ("fixed", polynomial), ("block", polynomial, leaf) or
+("tensor", monomial). A block holds the observables of m x_k for the k free numbers of a leaf x with a multiplier m whose leaves stand at
+their present numbers; a tensor holds those of all products of the free numbers of its leaves.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from composer.algebra import Expression
+from composer.neighbors import Batch
+from composer.search.leaf import Leaf, Observables
+from composer.search.polynomial import Polynomial
+from composer.search.study import Study
+
+Array = NDArray[np.float64]
+Key = tuple[Any, ...]
+REFERENCE, OFFSET, E0 = ("reference",), ("offset",), ("E0",)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Columns wanted: their keys, which columns of each block (all where it is not named), the leaves and their present numbers."""
+
+    keys: tuple[Key, ...]
+    leaves: Mapping[str, Expression]
+    theta: Mapping[str, Array] = field(default_factory=dict)
+    wanted: Mapping[Key, tuple[int, ...]] = field(default_factory=dict)
+
+
+class Columns:
+    """Observables of the columns of an order on one chunk."""
+
+    def __init__(self, study: Study, order: Order, places: list[int], batch: Batch) -> None:
+        self.study, self.order, self.places, self.batch = study, order, places, batch
+        self._values: dict[str, Array] = {}
+
+    def of(self, key: Key) -> Observables:
+        match key:
+            case ("E0",):
+                return self._counts()
+            case ("fixed", polynomial):
+                return self._fixed(polynomial)
+            case ("block", polynomial, leaf):
+                return self._block(polynomial, leaf, self.order.wanted.get(key))
+            case ("tensor", monomial):
+                return self._tensor(monomial)
+        return self._empty(1)
+
+    def leaf(self, digest: str) -> Leaf:
+        return self.study.leaves[self.order.leaves[digest]]
+
+    def theta(self, digest: str) -> Array:
+        return self.order.theta.get(digest, self.leaf(digest).start)
+
+    def value(self, polynomial: Polynomial) -> Array:
+        """A polynomial at every site [N]."""
+        total = np.zeros(self.batch.atoms)
+        for monomial, number in polynomial.terms:
+            part = np.full(self.batch.atoms, number)
+            for digest in monomial:
+                if digest not in self._values:
+                    self._values[digest] = self.leaf(digest).values(self.batch, self.theta(digest))
+                part = part * self._values[digest]
+            total += part
+        return total
+
+    def _empty(self, width: int) -> Observables:
+        atoms, structures = self.batch.atoms, self.batch.structures
+        return Observables(np.zeros((structures, width)), np.zeros((atoms, 3, width)), np.zeros((structures, 3, 3, width)))
+
+    def _counts(self) -> Observables:
+        found = self._empty(len(self.study.species))
+        for s, p in enumerate(self.places):
+            found.energy[s] = [self.study.data[p].symbols.count(x) for x in self.study.species]
+        return found
+
+    def _fixed(self, polynomial: Polynomial) -> Observables:
+        found = self._empty(1)
+        found.energy[:, 0] = self._by_structure(self.value(polynomial))
+        for digest in polynomial.leaves:
+            forces, virial = self.leaf(digest).push(self.batch, self.value(polynomial.derivative(digest)), self.theta(digest))
+            found.forces[:, :, 0] += forces
+            found.virial[:, :, :, 0] += virial
+        return found
+
+    def _block(self, multiplier: Polynomial, digest: str, wanted: tuple[int, ...] | None) -> Observables:
+        leaf, constant = self.leaf(digest), multiplier.constant
+        seeds = self.value(multiplier) if constant is None else np.ones(self.batch.atoms)
+        found = leaf.observables(self.batch, seeds, self.theta(digest))
+        chosen = np.arange(leaf.size) if wanted is None else np.array(wanted, dtype=int)
+        found = Observables(*(a[..., chosen] * (1.0 if constant is None else constant) for a in found))
+        if constant is None:
+            columns = leaf.columns(self.batch, self.theta(digest))[:, chosen]  # [N, p]
+            for other in multiplier.leaves:
+                slope = self.value(multiplier.derivative(other))
+                for k in range(len(chosen)):
+                    forces, virial = self.leaf(other).push(self.batch, slope * columns[:, k], self.theta(other))
+                    found.forces[:, :, k] += forces
+                    found.virial[:, :, :, k] += virial
+        return found
+
+    def _tensor(self, monomial: tuple[str, ...]) -> Observables:
+        """All products of the free numbers of the leaves, the last leaf fastest."""
+        parts = [self.leaf(d) for d in monomial]
+        columns = [p.columns(self.batch, p.start) if p.size else p.values(self.batch, p.start)[:, None] for p in parts]
+        widths = [c.shape[1] for c in columns]
+        found = self._empty(int(np.prod(widths)))
+        for chosen in np.ndindex(*widths):
+            place = int(np.ravel_multi_index(chosen, widths))
+            found.energy[:, place] = self._by_structure(np.prod([c[:, k] for c, k in zip(columns, chosen, strict=True)], axis=0))
+        forces, virial = found.forces.reshape(-1, 3, *widths), found.virial.reshape(-1, 3, 3, *widths)
+        for n, part in enumerate(parts):
+            others = [range(w) if k != n else (None,) for k, w in enumerate(widths)]
+            for chosen in itertools.product(*others):
+                seeds = np.prod(
+                    [np.ones(self.batch.atoms), *(c[:, k] for c, k in zip(columns, chosen, strict=True) if k is not None)], axis=0
+                )
+                index = tuple(slice(None) if k is None else k for k in chosen)
+                f, w = self._by_leaf(part, seeds)
+                forces[(slice(None), slice(None), *index)] += f
+                virial[(slice(None), slice(None), slice(None), *index)] += w
+        return found
+
+    def _by_leaf(self, leaf: Leaf, seeds: Array) -> tuple[Array, Array]:
+        """Forces [N, 3, p] and virials [S, 3, 3, p] of the functions of a leaf; p = 1 where it has no free number."""
+        if leaf.size:
+            found = leaf.observables(self.batch, seeds, leaf.start)
+            return found.forces, found.virial
+        forces, virial = leaf.push(self.batch, seeds, leaf.start)
+        return forces[..., None], virial[..., None]
+
+    def _by_structure(self, site: Array) -> Array:
+        return np.add.reduceat(site, self.batch.offsets.numpy()[:-1])
+
+
+def union(orders: Iterable[tuple[Key, Iterable[int]]]) -> dict[Key, tuple[int, ...]]:
+    """Which columns of each block are wanted by any of many."""
+    found: dict[Key, set[int]] = {}
+    for key, places in orders:
+        found.setdefault(key, set()).update(places)
+    return {key: tuple(sorted(places)) for key, places in found.items()}

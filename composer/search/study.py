@@ -1,0 +1,115 @@
+"""The data of a search, divided into folds and chunks, with their neighbours prepared once in each process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from composer.algebra import Expression
+from composer.data import Data
+from composer.evaluate import chunks
+from composer.fit.weights import Weights
+from composer.neighbors import Batch, build_batch
+from composer.search.cover import Leaves
+from composer.search.scans import short_scans, shortest
+
+CHUNK = 4000  # atoms of a chunk; chunks depend on the data alone
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Data of a search, divided into folds, with the shapes of its weights and the covers of its vocabulary; travels to workers.
+
+    Arguments: data; weights (their shapes alone enter rows); fold of every frame [frames]; covers; cutoff (Å) of the neighbour lists;
+    core, what repels at short distance where the data say nothing (None: no rows of scans).
+    """
+
+    data: Data
+    weights: Weights
+    fold: NDArray[np.intp]
+    covers: tuple[Expression, ...]
+    cutoff: float
+    core: Expression | None = None
+
+    @cached_property
+    def hash(self) -> str:
+        text = "\n".join(
+            [self.data.hash, repr(self.weights), repr(self.fold.tolist()), repr([c.canonical for c in self.covers]), repr(self.cutoff)]
+        )
+        text += "" if self.core is None else self.core.canonical
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        return tuple(self.data.species)
+
+    @cached_property
+    def offset(self) -> bool:
+        """Whether the stress of the data may have a constant error, which one number takes up."""
+        return self.weights.stress is not None and any(f.stress is not None for f in self.data)
+
+    @cached_property
+    def folds(self) -> list[int]:
+        return sorted(set(self.fold.tolist()))
+
+    @cached_property
+    def pieces(self) -> list[list[int]]:
+        """Places of the frames of every chunk; a chunk lies in one fold."""
+        found = []
+        for fold in self.folds:
+            places = np.flatnonzero(self.fold == fold)
+            found += [[int(places[k]) for k in chunk] for chunk in chunks([self.data[int(p)] for p in places], CHUNK)]
+        return found
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        return Leaves(self.species, self.covers)  # type: ignore[arg-type]
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """The prepared neighbours of every chunk, with rows of one length so that they share kernels."""
+        found = [self._prepared([self.data[p] for p in places]) for places in self.pieces]
+        most = max(batch.max_neighbors for batch in found)
+        return [replace(batch, max_neighbors=most) for batch in found]
+
+    def _prepared(self, structures: Sequence[Any]) -> Batch:
+        kinds = {s: n for n, s in enumerate(self.species)}
+        items = [
+            (np.array([kinds[x] for x in s.symbols], dtype=np.int32), np.array(s.positions), np.array(s.cell), np.array(s.pbc))
+            for s in structures
+        ]
+        return build_batch(items, self.cutoff)
+
+    @cached_property
+    def shortest(self) -> dict[str, float]:
+        """Shortest distances (Å) of the data by pair."""
+        return shortest(self.data)
+
+    @cached_property
+    def scans(self) -> tuple[Batch, NDArray[np.intp]]:
+        """Dimers and trimers below the shortest distances of the data, and for each the place of the next wider one (itself: none)."""
+        structures, following = [], []
+        for scan in short_scans(self.data):
+            following += [len(structures) + min(n + 1, len(scan) - 1) for n in range(len(scan))]
+            structures += scan
+        return replace(self._prepared(structures), max_neighbors=self.batches[0].max_neighbors), np.array(following)
+
+    def __reduce__(self) -> tuple:
+        return Study, (self.data, self.weights, self.fold, self.covers, self.cutoff, self.core), {"hash": self.hash}
+
+
+_studies: dict[str, Study] = {}
+
+
+def at_home(study: Study) -> Study:
+    """The study as this process knows it: neighbours and kernels are prepared once."""
+    if study.hash not in _studies:
+        _studies.clear()
+        _studies[study.hash] = study
+    return _studies[study.hash]
