@@ -21,7 +21,7 @@ class Bond(Term):
     cutoff: float
     n_max: int = 4
     basis: str = "chebyshev"
-    inner: float | None = None
+    inner: radial.Inner = None
     coefficients = Param(0.0, unit="eV", per="pair", shape=("n_max",), amplitude=True)
     decay = Param(0.5, unit="1/Å", per="ordered pair", positive=True)
 
@@ -31,6 +31,6 @@ class Bond(Term):
     def site(self, env: Environment) -> Node:
         j = env.neighbors(self.cutoff)
         q = sum_over(j, exp(-self.decay[j] * j.r) * radial.smooth(j.r, self.cutoff))
-        n, functions = radial.channels(self.basis, j.r, self.cutoff, self.n_max, self.inner)
+        n, functions = radial.channels(self, env, j)
         strength = (sum_over(n, self.coefficients[t, n] * sum_over(j, functions * (q + read_at(q, j)), species=t)) for t in env.species)
         return 0.5 * total(strength)

@@ -18,13 +18,13 @@ class Density(Term):
 
     coefficients c per ordered pair (site, neighbour), without unit; they start at 0.1/2^n, because a factor that is zero teaches nothing.
     With positive=True functions and coefficients are not negative (R_n = (1 + T_n)/2 times the cutoff function for Chebyshev), so that
-    sqrt and log1p of the density exist. With blind=True all neighbours count alike, and c is per species of the site. `inner` (Å) is the start of the sampled range, a quarter of the cutoff by default.
+    sqrt and log1p of the density exist. With blind=True all neighbours count alike, and c is per species of the site. `inner` (Å): as in Pair.
     """
 
     cutoff: float
     n_max: int = 2
     basis: str = "chebyshev"
-    inner: float | None = None
+    inner: radial.Inner = None
     positive: bool = False
     blind: bool = False
     coefficients = Param(0.0, per="ordered pair", shape=("n_max",), amplitude=True, start="decaying")
@@ -56,7 +56,7 @@ class Density(Term):
 
     def site(self, env: Environment) -> Node:
         j = env.neighbors(self.cutoff)
-        functions = radial.basis(self.basis, j.r, self.cutoff, self.n_max, self.inner)
+        functions = radial.functions(self, env, j)
         if self.positive and self.basis == "chebyshev":
             functions = [0.5 * (f + functions[0]) for f in functions]
         n = Range("n", self.n_max)

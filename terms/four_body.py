@@ -28,7 +28,7 @@ class FourBody(Term):
     n_max: int = 2
     l_max: int = 2
     basis: str = "chebyshev"
-    inner: float | None = None
+    inner: radial.Inner = None
     blind: bool = False
     coefficients = Param(0.0, unit="eV", per="ordered pair", shape=("size",), amplitude=True)
 
@@ -56,7 +56,7 @@ class FourBody(Term):
 
     def site(self, env: Environment) -> Node:
         j = env.neighbors(self.cutoff)
-        n, functions = radial.channels(self.basis, j.r, self.cutoff, self.n_max, self.inner)
+        n, functions = radial.channels(self, env, j)
         values = harmonics(direction(j), self.l_max)
         ranges = [Range(f"m{l}", 2 * l + 1) for l in range(self.l_max + 1)]
         kinds = [None] if self.blind else list(env.species)  # of the neighbours that are told apart

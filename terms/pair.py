@@ -100,14 +100,14 @@ class Buckingham(Term):
 class Pair(Term):
     """phi = sum_n c_n R_n(r), an expansion in the radial basis `basis` with n_max functions up to `cutoff` (Å).
 
-    coefficients c (eV) per pair; `inner` (Å) is the start of the sampled range, a quarter of the cutoff by default. With a formula,
-    `Pair("A*exp(-r/rho)", cutoff=8, A=..., rho=...)`, it is a PairFormula.
+    coefficients c (eV) per pair; `inner` (Å) is the start of the sampled range: a quarter of the cutoff by default, or a length for each
+    pair, (("Mo", "Nb", 2.3), ...), others the least. `Pair("A*exp(-r/rho)", cutoff=8, A=..., rho=...)` is a PairFormula.
     """
 
     cutoff: float
     n_max: int = 10
     basis: str = "chebyshev"
-    inner: float | None = None
+    inner: radial.Inner = None
     coefficients = Param(0.0, unit="eV", per="pair", shape=("n_max",), amplitude=True)
 
     def __new__(cls, formula: str | None = None, **fields: Any) -> Any:
@@ -124,6 +124,6 @@ class Pair(Term):
 
     def site(self, env: Environment) -> Node:
         j = env.neighbors(self.cutoff)
-        n, functions = radial.channels(self.basis, j.r, self.cutoff, self.n_max, self.inner)
+        n, functions = radial.channels(self, env, j)
         # Sums by species of the neighbour come first: the coefficients stay outside the loop over neighbours.
         return 0.5 * total(sum_over(n, self.coefficients[t, n] * sum_over(j, functions, species=t)) for t in env.species)

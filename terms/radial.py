@@ -11,10 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from composer.algebra.operators import is_number
 from composer.errors import AlgebraError
 from composer.quantities import Environment, NeighborAtom, Node, Range, Scalar, cos, exp, maximum, sin, stack, tanh, where_less
 
 INNER = 0.25  # default start of the sampled range, as a fraction of the cutoff
+Inner = float | tuple[tuple[str, str, float], ...] | None  # start of the sampled range (Å): one for all, or ("Mo", "Nb", 2.3), ...
 DECAY = 0.45  # length over which the Chebyshev variable decays, as a fraction of the cutoff
 
 
@@ -47,7 +49,7 @@ def above(r: Node, least: float) -> Node:
     return maximum(r, least)
 
 
-def clamped(r: Node, inner: float) -> Node:
+def clamped(r: Node, inner: Scalar) -> Node:
     """r above `inner` (Å), 0.85 inner below 0.7 inner, and a quartic with continuous curvature in between."""
     width = 0.3 * inner
     t = maximum((r - (inner - width)) / width, 0.0)  # 0 .. 1
@@ -114,16 +116,34 @@ BASES: dict[str, Callable[[Node, float, int, float], list[Node]]] = {
 }
 
 
-def basis(name: str, r: Node, cutoff: float, size: int, inner: float | None = None) -> list[Node]:
-    """The functions of a basis at the distance r; `inner` (Å) is where the sampled range starts, a quarter of the cutoff by default."""
-    inner = INNER * cutoff if inner is None else inner
-    return BASES[name](clamped(r, inner), cutoff, size, inner)
+def basis(name: str, r: Node, cutoff: float, size: int, inner: Inner = None, own: Node | None = None) -> list[Node]:
+    """The functions of a basis at the distance r; `inner` (Å) is where the sampled range starts, a quarter of the cutoff by default.
+
+    With lengths for pairs of species the functions are those of the least, and `own`, the length of the pair, is where they level off.
+    """
+    start = least(inner, cutoff)
+    return BASES[name](clamped(r, start if own is None else own), cutoff, size, start)
 
 
-def channels(name: str, r: Node, cutoff: float, size: int, inner: float | None = None) -> tuple[Range, Node]:
-    """The functions of a basis as one field R[n] with its range n."""
-    n = Range("n", size)
-    return n, stack(n, basis(name, r, cutoff, size, inner))
+def functions(term: Any, env: Environment, j: NeighborAtom) -> list[Node]:
+    """The functions of the basis of a term (fields basis, cutoff, n_max, inner) at the distance of j."""
+    own = None
+    if isinstance(term.inner, tuple):
+        (own,) = lengths(env, j, term.inner, least(term.inner, term.cutoff))
+    return basis(term.basis, j.r, term.cutoff, term.n_max, term.inner, own)
+
+
+def channels(term: Any, env: Environment, j: NeighborAtom) -> tuple[Range, Node]:
+    """The functions of the basis of a term as one field R[n] with its range n."""
+    n = Range("n", term.n_max)
+    return n, stack(n, functions(term, env, j))
+
+
+def least(inner: Inner, cutoff: float) -> float:
+    """Where the sampled range starts (Å): for the closest pair of species, if pairs have lengths of their own."""
+    if inner is None:
+        return INNER * cutoff
+    return min(length for _, _, length in inner) if isinstance(inner, tuple) else inner
 
 
 def check(term: Any) -> None:
@@ -133,33 +153,47 @@ def check(term: Any) -> None:
         raise AlgebraError(f"{kind} with the basis {term.basis!r} was asked for", f"Known are {', '.join(BASES)}", "Use one of these")
     if term.n_max < 1:
         raise AlgebraError(f"{kind} with n_max = {term.n_max} was asked for", "There must be at least one function", "Give n_max=4")
-    if term.inner is not None and not 0 < term.inner < term.cutoff:
+    check_lengths(term, "inner")
+    if not 0 < least(term.inner, term.cutoff) < term.cutoff:
         found = f"It is not between 0 and the cutoff of {term.cutoff} Å"
         raise AlgebraError(f"{kind} with inner = {term.inner} Å was asked for", found, "Give the shortest distance that occurs, e.g. 1.5")
+
+
+def check_lengths(term: Any, field: str) -> None:
+    """Put a field that is a length (Å), lengths of pairs, or None in canonical form; AlgebraError for anything else."""
+    value = getattr(term, field)
+    if is_number(value):
+        object.__setattr__(term, field, float(value))
+    elif isinstance(value, tuple) and value:
+        order_pairs(term, 1, field)
+    elif value is not None:
+        found = "It is no length in Å"
+        raise AlgebraError(f"{type(term).__name__} with {field} = {value!r} was asked for", found, f"Give e.g. {field}=1.5")
 
 
 Pairs = Sequence[Sequence[Any]]  # entries (symbol, symbol, length, ...): lengths in Å of single pairs of species
 
 
-def order_pairs(term: Any, count: int) -> None:
-    """Check `term.pairs` and put it in canonical order: symbols sorted in each entry, entries sorted, numbers as floats.
+def order_pairs(term: Any, count: int, field: str = "pairs") -> None:
+    """Check a field of lengths of pairs and put it in canonical order: symbols sorted in each entry, entries sorted, numbers as floats.
 
     Each entry holds two symbols and `count` lengths that rise to at most the cutoff (Å). Errors: AlgebraError for any other, and for a
     pair that stands twice.
     """
-    for entry in term.pairs:
-        symbols, found = entry[:2], entry[2:]
-        words = len(entry) == 2 + count and all(isinstance(s, str) for s in symbols)
-        if not words or not all(0 < x <= y for x, y in itertools.pairwise((*found, term.cutoff))):
-            why = f"It is not two symbols and {count} rising lengths up to the cutoff of {term.cutoff} Å"
-            raise AlgebraError(f"Lengths of a pair of species were given as {tuple(entry)!r}", why, 'Give e.g. ("C", "Si", 2.5)')
-    rows = sorted((*sorted(entry[:2]), *map(float, entry[2:])) for entry in term.pairs)
+    given, limit = getattr(term, field), getattr(term, "cutoff", math.inf)
+    for entry in given:
+        symbols, found = (entry[:2], entry[2:]) if isinstance(entry, tuple) else ((), ())
+        words = len(symbols) + len(found) == 2 + count and all(isinstance(s, str) for s in symbols)
+        if not words or not all(0 < x <= y for x, y in itertools.pairwise((*found, limit))):
+            why = f"It is not two symbols and {count} rising lengths up to {limit} Å"
+            raise AlgebraError(f"Lengths of a pair of species were given as {entry!r}", why, 'Give e.g. ("C", "Si", 2.5)')
+    rows = sorted((*sorted(entry[:2]), *map(float, entry[2:])) for entry in given)
     twice = [a[:2] for a, b in itertools.pairwise(rows) if a[:2] == b[:2]]
     if twice:
         raise AlgebraError(
-            f"Lengths of pairs of species were given as {term.pairs!r}", f"{'-'.join(map(str, twice[0]))} stands twice", "Leave one out"
+            f"Lengths of pairs of species were given as {given!r}", f"{'-'.join(map(str, twice[0]))} stands twice", "Leave one out"
         )
-    object.__setattr__(term, "pairs", tuple(rows))
+    object.__setattr__(term, field, tuple(rows))
 
 
 def lengths(env: Environment, j: NeighborAtom, pairs: Pairs, *default: float) -> list[Node]:
@@ -172,17 +206,17 @@ def lengths(env: Environment, j: NeighborAtom, pairs: Pairs, *default: float) ->
     return [env.table("pair", lambda a, b, n=n: entry(a, b)[n])[j] for n in range(len(default))]
 
 
-def roughness(name: str, cutoff: float, size: int, inner: float | None = None) -> Any:
+def roughness(name: str, cutoff: float, size: int, inner: Inner = None) -> Any:
     """Gram matrix of second derivatives, G_ab = integral from inner to cutoff of R_a'' R_b'' dr, as numpy array [size, size] in 1/Å^3."""
     return _grams(name, cutoff, size, inner)[1]
 
 
-def overlap(name: str, cutoff: float, size: int, inner: float | None = None) -> Any:
+def overlap(name: str, cutoff: float, size: int, inner: Inner = None) -> Any:
     """Gram matrix of the functions, integral from inner to cutoff of R_a R_b dr, as numpy array [size, size] in Å."""
     return _grams(name, cutoff, size, inner)[0]
 
 
-def angular_roughness(name: str, cutoff: float, size: int, inner: float | None, degrees: int, like: bool = True) -> Any:
+def angular_roughness(name: str, cutoff: float, size: int, inner: Inner, degrees: int, like: bool = True) -> Any:
     """Roughness of f = sum c_lab R_a(r) R_b(r') P_l(cos) over l below `degrees` and a <= b (all a, b unless `like`), c as [l, (a, b)].
 
     Integral of f_rr^2 + f_r'r'^2 + (Laplacian on the sphere of radius rc/2)^2 over both distances and the cosine; like neighbours make f
@@ -205,13 +239,12 @@ def angular_roughness(name: str, cutoff: float, size: int, inner: float | None, 
     return whole
 
 
-def _grams(name: str, cutoff: float, size: int, inner: float | None) -> tuple[Any, Any]:
+def _grams(name: str, cutoff: float, size: int, inner: Inner) -> tuple[Any, Any]:
     """Gram matrices of the functions and of their second derivatives [size, size]."""
     import numpy as np
 
     r = Environment(["H"]).neighbors(cutoff).r
-    start = INNER * cutoff if inner is None else inner
-    grid = np.linspace(start, cutoff, 2001)
+    grid = np.linspace(least(inner, cutoff), cutoff, 2001)
     step = grid[1] - grid[0]
     values = np.array([tabulate(f, grid) + 0 * grid for f in basis(name, r, cutoff, size, inner)])
     bent = np.gradient(np.gradient(values, step, axis=1, edge_order=2), step, axis=1, edge_order=2)

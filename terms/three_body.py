@@ -28,7 +28,7 @@ class ThreeBody(Term):
     n_max: int = 4
     l_max: int = 5
     basis: str = "chebyshev"
-    inner: float | None = None
+    inner: radial.Inner = None
     blind: bool = False
     coefficients = Param(0.0, unit="eV", per="ordered pair", shape=("levels", "like"), amplitude=True)
     mixed = Param(0.0, unit="eV", per="unlike triplet", shape=("levels", "unlike"), amplitude=True)
@@ -64,7 +64,7 @@ class ThreeBody(Term):
 
     def site(self, env: Environment) -> Node:
         j = env.neighbors(self.cutoff)
-        n, functions = radial.channels(self.basis, j.r, self.cutoff, self.n_max, self.inner)
+        n, functions = radial.channels(self, env, j)
         like, unlike = Range("like", self.like), Range("unlike", self.unlike)
         pairs = [(a, b) for a in range(self.n_max) for b in range(a, self.n_max)]
         both = stack(like, [element(functions, n, a) * element(functions, n, b) for a, b in pairs])

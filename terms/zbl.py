@@ -21,7 +21,7 @@ class ZBL(Term):
     """phi = Z_i Z_j e^2/r sum_n c_n exp(-d_n r/a), a = 0.4685 Å/(Z_i^0.23 + Z_j^0.23), half to either atom: no learnable number.
 
     switch "quartic": + S(r), a constant below `inner` and a quartic up to `outer` (Å) that brings energy, force and curvature to zero
-    there; by default outer = 0.9 times the sum of the covalent radii and inner = outer/2. switch "cosine": times 1 below inner and
+    there; by default outer = 0.9 times the sum of the covalent radii and inner = outer/2; outer=(("Mo", "Nb", 2.3), ...) for pairs. switch "cosine": times 1 below inner and
     (1 + cos(pi (r - inner)/(outer - inner)))/2 up to outer; with `factor`, inner = 0 and outer is at most factor times the sum of the
     radii; `pairs` holds for each pair of elements symbols, inner, outer and four pairs (c, d) of its own.
     Source: J. F. Ziegler, J. P. Biersack, U. Littmark, The Stopping and Range of Ions in Matter (1985); LAMMPS `pair_style zbl`
@@ -30,14 +30,16 @@ class ZBL(Term):
 
     smoothness = property(lambda term: 2 if term.switch == "quartic" else 1)  # type: ignore[assignment]
     inner: float | None = None
-    outer: float | None = None
+    outer: radial.Inner = None
     switch: str = field(default="quartic", metadata={"quiet": True})
     factor: float | None = field(default=None, metadata={"quiet": True})
     pairs: tuple[tuple, ...] = field(default=(), metadata={"quiet": True})
 
     def check(self) -> None:
         inner = 0.0 if self.inner is None else self.inner
-        if inner < 0 or not inner < (math.inf if self.outer is None else self.outer) or self.outer == math.inf:
+        radial.check_lengths(self, "outer")
+        least = math.inf if self.outer is None else radial.least(self.outer, math.inf)
+        if inner < 0 or not inner < least or self.outer == math.inf:
             found = f"inner = {self.inner}, outer = {self.outer}"
             raise AlgebraError("ZBL was asked for", found, "Give 0 <= inner < outer in Å, or leave both out")
         if self.switch not in LENGTH or (self.switch == "quartic" and (self.factor is not None or self.pairs)):
@@ -59,9 +61,13 @@ class ZBL(Term):
         if self.pairs:
             low, high, *_ = self._pair(chemical_symbols[z], chemical_symbols[other])
             return low, high
+        outer = self.outer
+        if isinstance(outer, tuple):
+            known = {frozenset(p[:2]): p[2] for p in outer}
+            outer = known.get(frozenset((chemical_symbols[z], chemical_symbols[other])), radial.least(outer, math.inf))
         if self.factor is not None:
-            return 0.0, min(self.factor * (RADII[z - 1] + RADII[other - 1]), self.outer or math.inf)
-        outer = 0.9 * float(covalent_radii[z] + covalent_radii[other]) if self.outer is None else self.outer
+            return 0.0, min(self.factor * (RADII[z - 1] + RADII[other - 1]), outer or math.inf)
+        outer = 0.9 * float(covalent_radii[z] + covalent_radii[other]) if outer is None else outer
         if self.switch == "cosine":
             return 0.5 * outer if self.inner is None else self.inner, outer
         return min(0.5 * outer if self.inner is None else self.inner, 0.9 * outer), outer

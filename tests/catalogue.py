@@ -25,6 +25,7 @@ from terms import (
 
 ONE, TWO, THREE = ("Si",), ("C", "Si"), ("C", "O", "Si")
 MORSE = "D*((1-exp(-a*(r-r0)))**2-1)"
+STARTS = (("C", "Si", 1.6), ("O", "O", 1.1))  # of the sampled ranges of pairs
 SILICON_CARBIDE = (("C", "C", 1.8, 2.1), ("C", "Si", 2.2, 2.5))
 
 TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
@@ -33,12 +34,12 @@ TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
     "BornMayer": (BornMayer(cutoff=4.5), ONE),
     "Buckingham": (Buckingham(cutoff=5.0), TWO),
     "PairFormula": (PairFormula(MORSE, cutoff=5.0, D=0.5, a=1.5, r0=2.0), TWO),
-    "Pair": (Pair(cutoff=5.0, n_max=6), THREE),
+    "Pair": (Pair(cutoff=5.0, n_max=6, inner=STARTS), THREE),
     "Pair, Bessel": (Pair(cutoff=5.0, n_max=4, basis="bessel"), ONE),
     "Pair, Gaussian": (Pair(cutoff=5.0, n_max=4, basis="gaussian", inner=1.0), ONE),
     "Pair, B-spline": (Pair(cutoff=5.0, n_max=5, basis="bspline"), ONE),
     "Pair, one function": (Pair(cutoff=5.0, n_max=1), ONE),
-    "ZBL": (ZBL(inner=1.0, outer=3.0), THREE),
+    "ZBL": (ZBL(inner=1.0, outer=(("C", "Si", 2.8), ("O", "O", 3.0))), THREE),
     "Density": (Density(cutoff=5.0, n_max=3), TWO),
     "Density, positive": (Density(cutoff=5.0, n_max=3, positive=True), ONE),
     "Density, blind": (Density(cutoff=5.0, n_max=3, blind=True), THREE),
@@ -51,7 +52,7 @@ TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
     "Tersoff, two species": (Tersoff(pairs=SILICON_CARBIDE, m=3), TWO),
     "ThreeBody": (ThreeBody(cutoff=4.5, n_max=3, l_max=3), ONE),
     "ThreeBody, three species": (ThreeBody(cutoff=4.0, n_max=2, l_max=2), THREE),
-    "ThreeBody, blind": (ThreeBody(cutoff=4.0, n_max=2, l_max=2, blind=True), THREE),
+    "ThreeBody, blind": (ThreeBody(cutoff=4.0, n_max=2, l_max=2, inner=STARTS, blind=True), THREE),
     "FourBody": (FourBody(cutoff=4.5), ONE),
     "FourBody, two species": (FourBody(cutoff=4.0, n_max=1, l_max=3), TWO),
     "FourBody, blind": (FourBody(cutoff=4.0, n_max=1, blind=True), TWO),

@@ -171,7 +171,9 @@ class Run:
     def rank(self, expression: Expression, trial: Trial | None) -> dict[str, Any]:
         began = time.monotonic()
         moves = neighbours(expression, self.words.usable, self.words.small)
-        proposals = rank(self.study, self.parent(expression, trial), moves, self.words.bank, self.settings.max_parameters, self.workers.map)
+        proposals = rank(
+            self.study.sample, self.parent(expression, trial), moves, self.words.bank, self.settings.max_parameters, self.workers.map
+        )
         known = {t.key for t in self.trials}
         base = trial.criterion if trial else 0.0
         kept = [p for p in proposals if key_of(p.move.expression) not in known]

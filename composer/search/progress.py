@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from composer.search.archive import Trial, staircase
+
+LISTED = re.compile(r"\((\([^()]*\))(?:, \([^()]*\)){2,}\)")  # lengths of three pairs of species or more
 
 
 class Progress:
@@ -62,4 +65,5 @@ class Progress:
 
 
 def _short(text: str, length: int = 150) -> str:
+    text = LISTED.sub(r"(\1, ...)", text)
     return text if len(text) <= length else text[: length - 3] + "..."

@@ -41,19 +41,23 @@ def shortest(data: Data) -> dict[str, float]:
     return dict(sorted(found.items()))
 
 
-def short_scans(data: Data) -> list[list[Few]]:
-    """Scans of dimers, linear and triangular trimers of all kinds, from near to wide; a pair that never meets has the mean of its own kinds."""
+def closest(data: Data) -> dict[tuple[str, str], float]:
+    """Shortest distance (Å) of every pair in the order of the species; a pair that never meets has the mean of its own kinds."""
     known = shortest(data)
-
-    def length(a: str, b: str) -> float:
-        a, b = sorted((a, b), key=data.species.index)
+    found = {}
+    for a, b in itertools.combinations_with_replacement(data.species, 2):
         alike = [known.get(f"{x}-{x}", REACH) for x in (a, b)]
-        return known.get(f"{a}-{b}", float(np.mean(alike)))
+        found[a, b] = known.get(f"{a}-{b}", float(np.mean(alike)))
+    return found
 
+
+def short_scans(data: Data) -> list[list[Few]]:
+    """Scans of dimers, linear and triangular trimers of all kinds, from near to wide."""
+    length = closest(data)
     steps = np.linspace(NEAREST, WIDEST, STEPS)
-    scans = [_scan((a, b), [[0, 0, 0], [length(a, b), 0, 0]], steps) for a, b in itertools.combinations_with_replacement(data.species, 2)]
+    scans = [_scan(pair, [[0, 0, 0], [r, 0, 0]], steps) for pair, r in length.items()]
     for a, b, c in itertools.combinations_with_replacement(data.species, 3):
-        ab, bc, ac = length(a, b), length(b, c), length(a, c)
+        ab, bc, ac = length[a, b], length[b, c], length[a, c]
         x = (ab**2 + ac**2 - bc**2) / (2 * ab)
         corner = [x, np.sqrt(max(ac**2 - x**2, 0.0)), 0.0]
         scans += [_scan((a, b, c), [[0, 0, 0], [ab, 0, 0], third], steps) for third in ([ab + bc, 0.0, 0.0], corner)]

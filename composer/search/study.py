@@ -20,6 +20,7 @@ from composer.search.cover import Leaves
 from composer.search.scans import short_scans, shortest
 
 CHUNK = 4000  # atoms of a chunk; chunks depend on the data alone
+SAMPLE = 30_000  # atoms of the largest set that is ranked on as a whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,8 @@ class Study:
     """Data of a search, divided into folds, with the shapes of its weights and the covers of its vocabulary; travels to workers.
 
     Arguments: data; weights (their shapes alone enter rows); fold of every frame [frames]; covers; cutoff (Å) of the neighbour lists;
-    core, what repels at short distance where the data say nothing (None: no rows of scans).
+    core, what repels at short distance where the data say nothing (None: no rows of scans); most, neighbours of a site that rows have
+    room for at least.
     """
 
     data: Data
@@ -36,6 +38,7 @@ class Study:
     covers: tuple[Expression, ...]
     cutoff: float
     core: Expression | None = None
+    most: int = 0
 
     @cached_property
     def hash(self) -> str:
@@ -68,6 +71,19 @@ class Study:
         return found
 
     @cached_property
+    def sample(self) -> Study:
+        """The study of a part of the data, on which to rank: whole groups, every config_type in its share; itself where the data are few."""
+        atoms = sum(len(f) for f in self.data)
+        if atoms <= SAMPLE:
+            return self
+        part = self.data.split(test=SAMPLE / atoms, by="group", seed=0)[1]
+        place = {id(f): n for n, f in enumerate(self.data)}
+        fold = self.fold[[place[id(f)] for f in part]]
+        if set(fold.tolist()) != set(self.folds) or part.species != self.data.species:
+            return self
+        return replace(self, data=part, fold=fold, most=self.batches[0].max_neighbors)
+
+    @cached_property
     def leaves(self) -> Leaves:
         return Leaves(self.species, self.covers)  # type: ignore[arg-type]
 
@@ -75,7 +91,7 @@ class Study:
     def batches(self) -> list[Batch]:
         """The prepared neighbours of every chunk, with rows of one length so that they share kernels."""
         found = [self._prepared([self.data[p] for p in places]) for places in self.pieces]
-        most = max(batch.max_neighbors for batch in found)
+        most = max(self.most, *(batch.max_neighbors for batch in found))
         return [replace(batch, max_neighbors=most) for batch in found]
 
     def _prepared(self, structures: Sequence[Any]) -> Batch:
@@ -101,15 +117,16 @@ class Study:
         return replace(self._prepared(structures), max_neighbors=self.batches[0].max_neighbors), np.array(following)
 
     def __reduce__(self) -> tuple:
-        return Study, (self.data, self.weights, self.fold, self.covers, self.cutoff, self.core), {"hash": self.hash}
+        return Study, (self.data, self.weights, self.fold, self.covers, self.cutoff, self.core, self.most), {"hash": self.hash}
 
 
 _studies: dict[str, Study] = {}
 
 
 def at_home(study: Study) -> Study:
-    """The study as this process knows it: neighbours and kernels are prepared once."""
+    """The study as this process knows it: neighbours and kernels are prepared once. Two are kept, of all data and of their sample."""
     if study.hash not in _studies:
-        _studies.clear()
+        for old in list(_studies)[:-1]:
+            del _studies[old]
         _studies[study.hash] = study
     return _studies[study.hash]

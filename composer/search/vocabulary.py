@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from composer.algebra import REGISTRY, Expression, Scale, Term, sqrt
-from composer.data import Frame
+from composer.data import Data, Frame
 from composer.data.distances import pairs
 from composer.errors import AlgebraError
 from composer.search.polynomial import leaves
+from composer.search.scans import closest
 
 PAIR_REACH, BODY_REACH, DENSITY_REACH = (1.7, 2.1, 2.6), (1.5, 1.8, 2.1), (1.4, 1.8, 2.3)  # cutoffs in units of (volume per atom)^(1/3)
 PAIRS = (3, 4, 6, 8, 10, 12, 14)  # n_max
@@ -52,20 +54,26 @@ def lengths(data: Iterable[Frame]) -> Lengths:
     return Lengths(float(each.min()), nearest, float(np.clip(spacing, 0.85 * nearest, 2.5 * nearest)))
 
 
-def default_vocabulary(species: Sequence[str], data: Iterable[Frame]) -> list[Expression]:
+def default_vocabulary(species: Sequence[str], data: Data) -> list[Expression]:
     """The terms that a search may use where none are named.
 
-    A fixed core (screened nuclei below the shortest distance of the data), pair, three-body and four-body expansions in several sizes and
+    A fixed core (screened nuclei below the shortest distances of the data), pair, three-body and four-body expansions in several sizes and
     reaches, embedded densities, and densities as factors. Cutoffs are multiples of the cube root of the volume per atom, radial functions
-    start at the shortest distance. Where there are several species, there are expansions that do not tell neighbours apart beside those
+    start at the shortest distance of the pair. Where there are several species, there are expansions that do not tell neighbours apart beside those
     that do. Arguments: species; data. Returns: a list; any list of terms and expressions may take its place.
     Errors: AlgebraError where the terms have not been imported.
     """
     found = lengths(data)
     inner, unit = round(found.shortest, 2), found.spacing
     reach = {name: [round(x * unit, 2) for x in multiples] for name, multiples in _REACHES.items()}
-    inside = {c: min(inner, round(0.7 * c, 2)) for cs in reach.values() for c in cs}
-    words: list[Expression] = [_term("ZBL", inner=round(0.5 * inner, 2), outer=inner)]
+    starts = {pair: round(r, 2) for pair, r in closest(data).items()} if len(species) > 1 else {}
+
+    def start(most: float) -> Any:
+        """Where radial functions start: at the shortest distance, of every pair of species if there are several."""
+        return tuple((*pair, min(r, most)) for pair, r in starts.items()) or min(inner, most)
+
+    inside = {c: start(round(0.7 * c, 2)) for cs in reach.values() for c in cs}
+    words: list[Expression] = [_term("ZBL", inner=round(0.5 * inner, 2), outer=start(math.inf))]
     words += [_term("Pair", cutoff=c, n_max=n, inner=inside[c]) for c in reach["pair"] for n in PAIRS]
     words += [_term("ThreeBody", cutoff=c, n_max=n, l_max=l, inner=inside[c]) for c in reach["body"] for n, l in BODIES]
     words += [_term("FourBody", cutoff=c, n_max=n, l_max=l, inner=inside[c]) for c in reach["body"][:2] for n, l in FOURS]

@@ -71,7 +71,7 @@ class Words:
     def usable(self) -> list[Expression]:
         """The words whose kernels can be built."""
         self.progress.say(f"search: {len(self.sound)} words, {len(self.data)} frames; kernels are built")
-        broken = Bank(self.study, self.sound).build()
+        broken = Bank(self.study.sample, self.sound).build()
         found = []
         for word in self.sound:
             digests = [d for leaf in self.study.leaves.of(word).values() for d in (leaf.digest, leaf.source.digest)]
@@ -85,7 +85,7 @@ class Words:
     @cached_property
     def bank(self) -> Bank:
         """Columns of the words that depend on no number."""
-        return Bank(self.study, self.usable, self.workers.map)
+        return Bank(self.study.sample, self.usable, self.workers.map)
 
     def small(self, word: Expression) -> bool:
         """Whether a word may be a factor."""

@@ -11,6 +11,7 @@ import torch
 
 import composer
 from composer.algebra import Expression, Product, Scale, Sum, sqrt
+from composer.data import Data
 from composer.evaluate import evaluate
 from composer.fit.weights import Weights
 from composer.model import Model
@@ -167,6 +168,9 @@ def test_default_vocabulary_follows_the_data() -> None:
     kinds = {type(t).__name__ for w in words for t in w.terms()}
     assert kinds == {"ZBL", "Pair", "ThreeBody", "FourBody", "Density", "Embedding", "Scale"}
     assert len({w.canonical for w in words}) == len(words) > 100
+    mixed = Data([f.__class__(("C", *f.symbols[1:]), f.positions, f.cell, f.pbc, energy=f.energy) for f in data])
+    core, pair, *_ = default_vocabulary(["C", "Si"], mixed)
+    assert [p[:2] for p in core.outer] == [p[:2] for p in pair.inner] == [("C", "C"), ("C", "Si"), ("Si", "Si")]
     wider = [f.__class__(f.symbols, 1.5 * f.positions, 1.5 * f.cell, f.pbc) for f in frames(6)]
     assert lengths(wider).spacing == pytest.approx(1.5 * lengths(frames(6)).spacing)
 
@@ -179,7 +183,7 @@ def test_cost_grows_with_reach_and_size() -> None:
 
 
 def test_two_species(calm: None) -> None:
-    from composer.data import Data, Frame
+    from composer.data import Frame
 
     words = [Pair(cutoff=4.4, n_max=2, inner=1.8), ThreeBody(cutoff=3.6, n_max=1, l_max=1, inner=1.8), Density(cutoff=4.0, n_max=1)]
     bare = [

@@ -10,8 +10,10 @@ from pathlib import Path
 import ase.build
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 
+import composer
 import terms
 from composer.algebra import Scale, expression
 from composer.errors import AlgebraError
@@ -104,6 +106,24 @@ def test_bases_end_smoothly_and_are_flat_below_their_range(name: str, size: int)
         flat = radial.tabulate(f, np.array([0.0, 0.5, 1.1])) + np.zeros(3)
         assert np.isfinite(flat).all() and np.ptp(flat) < 1e-12
         assert np.abs(radial.tabulate(f, DISTANCES[DISTANCES < 5.0])).max() > 0.02
+
+
+def test_pairs_of_species_level_off_at_lengths_of_their_own() -> None:
+    term = Pair(cutoff=5.0, n_max=4, inner=(("Nb", "Mo", 2.4), ("Mo", "Mo", 2.0)))
+    assert term.inner == (("Mo", "Mo", 2.0), ("Mo", "Nb", 2.4)) and eval(repr(term)) == term
+    plain, flat = Pair(cutoff=5.0, n_max=4, inner=2.0), Pair(cutoff=5.0, n_max=4, inner=((("Mo", "Mo", 2.0),)))
+    own, same, other = (energies(t, ("Mo", "Nb")) for t in (term, plain, flat))
+    np.testing.assert_allclose(other, same, rtol=1e-12)  # pairs that are not named start at the least
+    far = DISTANCES > 2.4
+    np.testing.assert_allclose(own[far], same[far], rtol=1e-12)
+    assert np.ptp(own[DISTANCES < 0.7 * 2.4]) < 1e-12 < np.ptp(same[(DISTANCES > 1.5) & (DISTANCES < 1.7)])
+
+
+def energies(term: Pair, symbols: tuple[str, str]) -> np.ndarray:
+    """Of a dimer at DISTANCES, with coefficients 1."""
+    model = composer.compile(term, ["Mo", "Nb"], quiet=True)
+    model = model.with_parameters({name: torch.full_like(t, 0.0 if name.endswith("E0") else 1.0) for name, t in model.parameters.items()})
+    return model([Atoms(symbols, [[0, 0, 0], [r, 0, 0]]) for r in DISTANCES]).energy.numpy()
 
 
 @pytest.mark.parametrize("name", radial.BASES)
