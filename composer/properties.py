@@ -223,8 +223,7 @@ def draws(model: Any, root: np.ndarray, seed: int) -> list[Any]:
     """Models with parameters theta + C z, z standard normal; positive ones change by the factor exp((C z)/theta) and stay positive."""
     random = np.random.default_rng(seed)
     theta = model.theta.numpy()
-    positive = np.concatenate([np.full(model.layout.slots[e.key].size, e.positive) for e in model.entries])[model.free.numpy()]
-    positive &= theta > 0
+    positive = model.each(lambda entry: entry.positive) & (theta > 0)
     drawn = []
     for _ in range(DRAWS):
         change = root @ random.standard_normal(root.shape[1])

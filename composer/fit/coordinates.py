@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from composer.model import Model
+from composer.model.entries import Entry
 
 Array = NDArray[np.float64]
 TINY = 1e-12  # least distance from a bound, as a share of the interval (or in the unit of the parameter)
@@ -27,14 +28,12 @@ class Coordinates:
     @classmethod
     def of(cls, model: Model) -> Coordinates:
         """The coordinates that the declarations of a model's parameters ask for."""
-        low, high = [], []
-        for entry in model.entries:
-            a, b = entry.bounds or (-np.inf, np.inf)
-            count = model.layout.slots[entry.key].size
-            low += [max(a, 0.0) if entry.positive else a] * count
-            high += [b] * count
-        free = model.free.numpy()
-        return cls(np.array(low)[free], np.array(high)[free])
+
+        def least(entry: Entry) -> float:
+            low = entry.bounds[0] if entry.bounds else -np.inf
+            return max(low, 0.0) if entry.positive else low
+
+        return cls(model.each(least), model.each(lambda entry: entry.bounds[1] if entry.bounds else np.inf))
 
     @property
     def plain(self) -> NDArray[np.bool_]:

@@ -142,8 +142,7 @@ class _Fit:
     def linear(self) -> NDArray[np.bool_]:
         """Unknowns that enter linearly and are solved exactly [K]."""
         problem = self.problem()
-        keys = [k for e in self.model.entries for k in [e.key] * self.model.layout.slots[e.key].size]
-        inside = np.array([k in self.structure.linear for k in keys])[self.model.free.numpy()]
+        inside = self.model.each(lambda entry: entry.key in self.structure.linear)
         found = problem.columns(inside)
         if problem.offset:
             found[-1] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +125,10 @@ class Model:
         """Names of the free numbers, in the order of `theta` and of Jacobian columns."""
         names = [n for e in (*self.entries, *self.known) for n in element_names(e, self.species)]
         return [n for n, keep in zip(names, self.free.tolist(), strict=True) if keep]
+
+    def each(self, value: Callable[[Entry], Any]) -> np.ndarray:
+        """What holds for an entry, for each of the free numbers [P]."""
+        return np.concatenate([np.full(self.layout.slots[e.key].size, value(e)) for e in self.entries if e.free])
 
     @property
     def size(self) -> int:

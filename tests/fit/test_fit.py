@@ -18,7 +18,7 @@ from composer.fit.levenberg import minimise
 from composer.fit.path import path
 from composer.fit.rows import Problem
 from composer.model import Model
-from terms import Density, Morse, Pair, StillingerWeber, ThreeBody
+from terms import ZBL, Density, Morse, Pair, StillingerWeber, ThreeBody
 
 LINEAR = Pair(cutoff=4.5, n_max=4) + ThreeBody(cutoff=4.0, n_max=2, l_max=2)
 PRODUCT = Pair(cutoff=4.5, n_max=4) + ThreeBody(cutoff=4.0, n_max=2, l_max=2) * (1 + Density(cutoff=4.5))
@@ -59,6 +59,16 @@ def test_a_planted_product_is_found_by_variable_projection(shaken, label):
     fitted = fit(Model(PRODUCT, ["Si"]), label(truth, shaken(16, 2)), WEIGHTS, ridge=1e-16, quiet=True)
     assert fitted.method == "varpro" and fitted.train.forces.rmse < 1e-4
     np.testing.assert_allclose(fitted.model.parameters["Density.coefficients"], truth.parameters["Density.coefficients"], atol=1e-3)
+
+
+def test_known_numbers_of_several_species_are_no_unknowns_of_a_fit(shaken, label):
+    """The tables of ZBL for each pair of species stand beside the numbers that are fitted."""
+    expr = ZBL(outer=2.0) + Morse(cutoff=4.5) * (1 + Density(cutoff=4.0, n_max=1))
+    truth = Model(expr, ["C", "Si"])
+    truth = truth.with_parameters(truth.theta * (1 + 0.1 * torch.linspace(-1, 1, truth.size, dtype=torch.float64)))
+    frames = shaken(8, 2, ("C", "Si"))
+    fitted = fit(Model(expr, ["C", "Si"]), label(truth, frames), WEIGHTS, ridge=1e-14, quiet=True)
+    assert fitted.train.forces.rmse < 1e-3 and fitted.model.size == truth.size
 
 
 def test_fisher_23_variable_projection_reaches_the_minimum_of_levenberg_marquardt_in_fewer_steps(shaken, label):
