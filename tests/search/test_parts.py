@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 import composer
 from composer.algebra import Expression, Product, Scale, Sum, sqrt
-from composer.data import Data
+from composer.data import Data, Frame
 from composer.evaluate import evaluate
 from composer.fit.weights import Weights
 from composer.model import Model
@@ -182,15 +183,16 @@ def test_cost_grows_with_reach_and_size() -> None:
     assert costs == [cost(m, 0.05) for m in sizes]
 
 
-def test_two_species(calm: None) -> None:
-    from composer.data import Frame
-
-    words = [Pair(cutoff=4.4, n_max=2, inner=1.8), ThreeBody(cutoff=3.6, n_max=1, l_max=1, inner=1.8), Density(cutoff=4.0, n_max=1)]
+def test_two_species(calm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With screened nuclei (known numbers beside those that are fitted), ranked on a part of the data."""
+    monkeypatch.setattr(sys.modules["composer.search.study"], "SAMPLE", 60)
+    words = [ZBL(outer=(("Ge", "Si", 1.6), ("Ge", "Ge", 1.4)))]
+    words += [Pair(cutoff=4.4, n_max=2, inner=1.8), ThreeBody(cutoff=3.6, n_max=1, l_max=1, inner=1.8), Density(cutoff=4.0, n_max=1)]
     bare = [
         Frame(tuple("Ge" if n % 3 == 0 else s for n, s in enumerate(f.symbols)), f.positions, f.cell, f.pbc, index=f.index)
         for f in frames(10)
     ]
-    model = Model(words[0] + words[1], ["Si", "Ge"])
+    model = Model(words[0] + words[1] * (1 + words[3].named("a")), ["Si", "Ge"])
     model = model.with_parameters(torch.from_numpy(np.random.default_rng(0).uniform(0.5, 1.0, model.size)))
     result = model(bare)
     bounds = result.batch.offsets.tolist()
@@ -198,7 +200,10 @@ def test_two_species(calm: None) -> None:
         Frame(f.symbols, f.positions, f.cell, f.pbc, float(result.energy[n]), result.forces[bounds[n] : bounds[n + 1]].numpy(), index=n)
         for n, f in enumerate(bare)
     ]
-    found = composer.search(Data(made, ["Si", "Ge"]), words, max_parameters=60, budget=4, quiet=True)
+    data = Data(made, ["Si", "Ge"])
+    found = composer.search(data, words, max_parameters=60, budget=6, quiet=True)
+    assert sum(len(f) for f in found.study.sample.data) <= 60 < sum(len(f) for f in data)
+    assert not any(t.failed for t in found.trials)
     assert min(t.forces for t in found.trials if not t.failed) < 1e-4
     assert {"Si-Si", "Si-Ge"} <= set(found.best.domain)
 
