@@ -36,6 +36,14 @@ class Sites:
         offsets = self.offsets.tolist()
         return torch.cat([torch.arange(offsets[s], offsets[s + 1]) for s in chosen])
 
+    def part(self, chosen: Sequence[int]) -> Sites:
+        """Some of the structures."""
+        if len(chosen) == self.structures:
+            return self
+        atoms = self.atoms_of(chosen)
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), self.offsets.diff()[chosen].cumsum(0)])
+        return Sites(self.x[atoms], self.h[chosen], self.pbc[chosen], offsets)
+
 
 class Values(NamedTuple):
     """phi = A u and the slopes of the form u A u, by positions at fixed cells and by cells at fixed positions."""

@@ -72,9 +72,7 @@ class Smooth:
         empty = [torch.zeros(len(u), dtype=u.dtype), torch.zeros_like(sites.x), torch.zeros_like(sites.h)]
         values, along = Values(*empty), None if moves is None else Values(*(e.clone() for e in empty))
         for kind, chosen in groups.items():
-            atoms = sites.atoms_of(chosen)
-            offsets = torch.cat([torch.zeros(1, dtype=torch.int64), sites.offsets.diff()[chosen].cumsum(0)])
-            part = Sites(sites.x[atoms], sites.h[chosen], sites.pbc[chosen], offsets)
+            atoms, part = sites.atoms_of(chosen), sites.part(chosen)
             moved = None if moves is None else Moves(moves.x[atoms], moves.h[chosen], moves.u[atoms])
             found = self.run(kind, part, u[atoms], moved, slopes, plans.get(chosen[0]))
             for out, new in zip((values, along), found):
