@@ -47,7 +47,7 @@ def rows(only: str = "", repeats: int = 9) -> Iterator[Row]:
     torch.set_num_threads(1)
     for n in (5, 10, 15):
         yield from (row for row in _sizes(n, only, repeats))
-    for name, case in (("training step", _training), ("64 x 100 ions", _batch), ("growth", _growth)):
+    for name, case in (("training step", _training), ("64 x 100 ions", _batch), ("growth", _growth), ("drift", _drift)):
         if only in name:
             yield from case(repeats)
 
@@ -138,3 +138,27 @@ def _growth(repeats: int) -> Iterator[Row]:
     found = interleave(timers, max(repeats // 3, 3))
     per = {n: found[n] / counts[n] * 1e6 for n in found}
     yield Row("growth", per["32"], per["15"], 1.3, "us/ion", f"{counts['32']} ions / {counts['15']} ions, time per ion")
+
+
+def _drift(_: int) -> Iterator[Row]:
+    """Drift of the energy of a melt over 5,000 steps, as slope of a straight line."""
+    from ase import Atoms, units
+    from ase.md.verlet import VelocityVerlet
+
+    import composer
+    from terms import Charges, Coulomb, PairFormula
+
+    x, q, side = Salt(2).arrays()
+    salt = Atoms(np.where(q > 0, "Na", "Cl").tolist(), x, cell=[1.08 * side] * 3, pbc=True)
+    repulsion = PairFormula("A*exp(-r/rho)", cutoff=6.0, A=1500.0, rho=0.317)
+    expression = repulsion + Coulomb(Charges({"Na": 1, "Cl": -1}), accuracy=TARGET, cutoff=6.0)
+    salt.calc = composer.compile(expression, ["Na", "Cl"], quiet=True).calculator()
+    speeds = np.random.default_rng(0).normal(size=x.shape) * np.sqrt(3000 * units.kB / salt.get_masses())[:, None]
+    salt.set_velocities(speeds - speeds.mean(0))
+    motion, energies = VelocityVerlet(salt, 1.0 * units.fs), []
+    for _ in range(500):
+        motion.run(10)
+        energies.append(salt.get_total_energy() / len(salt))
+    slope = float(np.polyfit(np.arange(500) * 0.01, energies, 1)[0])
+    note = f"64 ions at {salt.get_temperature():.0f} K, 5,000 steps of 1 fs; largest excursion {np.ptp(energies):.1e} eV/atom"
+    yield Row("drift", abs(slope), None, 1e-5, "eV/atom/ps", note)

@@ -36,7 +36,7 @@ class Known:
 def at(number: int, x: Tensor, h: Tensor) -> tuple[Known, Sites]:
     """A form and the sites that it is to be potential_and_slopes at."""
     found = Known.by_number[number]
-    return found, Sites(x.contiguous(), h.contiguous(), found.sites.pbc, found.sites.offsets)
+    return found, found.sites.at(x.contiguous(), h.contiguous())
 
 
 @torch.library.custom_op("composer::longrange", mutates_args=())

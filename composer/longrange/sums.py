@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from composer.longrange.arguments import check, read_sites, volume_cell
 from composer.longrange.derivatives import Known, Potential, PotentialAndSlopes, PotentialBothWays, potential_and_slopes
 from composer.ops import sites as forms
 from composer.ops.plan import best
-from composer.ops.short import AllPairs, Short, Together, chosen, neighbors
+from composer.ops.short import AllPairs, Excluded, Short, Together, neighbors
 from composer.ops.sites import Form, Moves, Sites, Values
 from composer.ops.smooth import Smooth
 
@@ -102,8 +102,9 @@ def prepare(
         smooth = Smooth(p, key[1], accuracy, "auto" if method == "direct" else method, order, mesh)
         part = sites.part(members)
         parts.append((members, Together(((1.0, Short(p, key[1], key[0], neighbors(part, key[0], skin))), (1.0, smooth)))))
-    if excluded:
-        parts = [(m, Together(((1.0, f), (-1.0, Short(p, 0.0, math.inf, chosen(sites, excluded)))))) for m, f in parts]
+    if len(excluded):
+        sites = dataclasses.replace(sites, excluded=torch.as_tensor(excluded, dtype=torch.int64))
+        parts = [(m, Together(((1.0, f), (-1.0, Excluded(p))))) for m, f in parts]
     return Sum(sites, p, accuracy, net, parts)
 
 
