@@ -121,17 +121,31 @@ def best(
 
     Cutoffs and densities are taken from ladders, so that similar structures share one choice.
     """
-    volume = volume_of(cell)
-    rho = 2.0 ** round(math.log2(max(atoms, 1) / volume))
     if cutoff is not None and sigma is not None:
         return float(cutoff), float(sigma)
     if cutoff is None and sigma is not None:
         return sigma * math.sqrt(2 * math.log(2 / MELT / accuracy / SHARE)), float(sigma)
     choices = CUTOFFS if cutoff is None else (float(cutoff),)
+    rc = min(choices, key=lambda rc: cost(cell, atoms, p, accuracy, rc, method, order, mesh))
+    return rc, width(rc, density(cell, atoms), accuracy * SHARE)
 
-    def cost(rc: float) -> float:
-        pairs = 0.5 * atoms * (atoms / volume) * 4 / 3 * math.pi * rc**3
-        return PAIR_COST * pairs + plan(cell, atoms, p, width(rc, rho, accuracy * SHARE), accuracy, method, order, mesh).cost
 
-    rc = min(choices, key=cost)
-    return rc, width(rc, rho, accuracy * SHARE)
+def cost(
+    cell: Rows,
+    atoms: int,
+    p: float,
+    accuracy: float,
+    cutoff: float,
+    method: str = "auto",
+    order: int | None = None,
+    mesh: tuple[int, int, int] | None = None,
+) -> float:
+    """Time of the whole sum in ns of one core, for a cutoff (Å) in real space."""
+    pairs = 0.5 * atoms * (atoms / volume_of(cell)) * 4 / 3 * math.pi * cutoff**3
+    sigma = width(cutoff, density(cell, atoms), accuracy * SHARE)
+    return PAIR_COST * pairs + plan(cell, atoms, p, sigma, accuracy, method, order, mesh).cost
+
+
+def density(cell: Rows, atoms: int) -> float:
+    """Atoms per Å^3, rounded to a power of two."""
+    return 2.0 ** round(math.log2(max(atoms, 1) / volume_of(cell)))
