@@ -129,10 +129,14 @@ class Sum(Known):
         function = PotentialAndSlopes if any(t.requires_grad for t in (x, h, q)) else None
         given = (x.contiguous(), h.contiguous(), q.contiguous())
         phi, by_x, by_h = potential_and_slopes(*given, self.number) if function is None else function.apply(*given, self.number)
-        place, many = forms.home(self.sites.offsets), self.sites.structures > 1
-        site, moments = q * phi / 2, (x[:, :, None] * by_x[:, None, :] if many else (x.T @ by_x)[None])
-        energy = torch.zeros(self.sites.structures, dtype=F64).index_add(0, place, site) if many else site.sum()[None]
-        virial = (torch.zeros_like(h).index_add(0, place, moments) if many else moments) + h.transpose(1, 2) @ by_h
+        site = q * phi / 2
+        if self.sites.structures == 1:
+            energy, moments = site.sum()[None], (x.T @ by_x)[None]
+        else:
+            place = forms.home(self.sites.offsets)
+            energy = torch.zeros(self.sites.structures, dtype=F64).index_add(0, place, site)
+            moments = torch.zeros_like(h).index_add(0, place, x[:, :, None] * by_x[:, None, :])
+        virial = moments + h.transpose(1, 2) @ by_h
         return Evaluated(energy, -by_x / 2, -virial / 2, phi)
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:

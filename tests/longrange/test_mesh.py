@@ -222,8 +222,8 @@ def test_the_choice_is_near_the_best_of_its_cost_model(accuracy: float) -> None:
     """Acceptance 31: within 20 % of the best of a fine scan of cutoffs, from 8 to 8000 ions."""
     for n in (1, 3, 10):
         cell, atoms = tuple(map(tuple, (torch.eye(3) * 5.64 * n).tolist())), 8 * n**3
-        found = cost(cell, atoms, 1.0, accuracy, best(cell, atoms, 1.0, accuracy)[0])
-        assert found < 1.2 * min(cost(cell, atoms, 1.0, accuracy, float(rc)) for rc in np.geomspace(2, 16, 60))
+        found = cost(cell, atoms, accuracy, best(cell, atoms, 1.0, accuracy)[0])
+        assert found < 1.2 * min(cost(cell, atoms, accuracy, float(rc)) for rc in np.geomspace(2, 16, 60))
 
 
 def test_methods_agree() -> None:
