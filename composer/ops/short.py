@@ -67,7 +67,7 @@ class Short:
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
         call = Call(Split(self.p, self.sigma, self.cutoff), sites, u, moves, slopes)
         p = self.pairs
-        call.more = {"first": p.first, "index": p.index, "owner": p.owner, "shift": p.shift, "ghost_offsets": p.ghost_offsets}
+        call.point(first=p.first, index=p.index, owner=p.owner, shift=p.shift, ghost_offsets=p.ghost_offsets)
         return call.run("short_range")
 
 

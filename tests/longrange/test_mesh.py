@@ -43,9 +43,9 @@ def test_the_mesh_holds_the_whole_charge() -> None:
     """Acceptance 10."""
     x, q, cell = random_cell()
     call = Smooth(1.0, 1.0, 1e-4).call(sites(x, cell), q, None, False, order=5)
-    call.more = {"size": torch.tensor([12, 10, 9]), "mesh": torch.zeros(12, 10, 9, dtype=F64)}
+    call.point(size=torch.tensor([12, 10, 9]), mesh=torch.zeros(12, 10, 9, dtype=F64))
     call.run("mesh_spread")
-    assert abs(float(call.more["mesh"].sum() - q.sum())) < 1e-14
+    assert abs(float(call.tensors["mesh"].sum() - q.sum())) < 1e-14
 
 
 @pytest.mark.parametrize("order", [4, 5, 6, 7])
@@ -116,13 +116,13 @@ def test_odd_orders_on_even_meshes(order: int) -> None:
 def full_spectrum(x: torch.Tensor, q: torch.Tensor, cell: torch.Tensor, sigma: float, n: int, window: torch.Tensor) -> float:
     """u A u from the whole complex spectrum of the spread charges, order 6 on n^3 points; window [n] of one axis, squared, in the cube."""
     call = Smooth(1.0, sigma, 1e-4).call(sites(x, cell), q, None, False, order=6)
-    call.more = {"size": torch.tensor([n, n, n]), "mesh": torch.zeros(n, n, n, dtype=F64)}
+    call.point(size=torch.tensor([n, n, n]), mesh=torch.zeros(n, n, n, dtype=F64))
     call.run("mesh_spread")
     m = torch.fft.fftfreq(n, 1 / n, dtype=F64)
     k2 = (2 * math.pi / cell[0, 0]) ** 2 * (m[:, None, None] ** 2 + m[:, None] ** 2 + m**2)
     k2[0, 0, 0] = math.inf
     influence = 4 * math.pi * torch.exp(-(sigma**2) * k2 / 2) / k2 * window[:, None, None] * window[:, None] * window / cell[0, 0] ** 3
-    return float((influence * torch.fft.fftn(call.more["mesh"]).abs() ** 2).sum()) - float(q @ q) * math.sqrt(2 / math.pi) / sigma
+    return float((influence * torch.fft.fftn(call.tensors["mesh"]).abs() ** 2).sum()) - float(q @ q) * math.sqrt(2 / math.pi) / sigma
 
 
 def test_energy_errors_are_below_those_of_smooth_particle_mesh_ewald() -> None:

@@ -95,8 +95,8 @@ def test_yardsticks_of_another_program() -> None:
     whole = x - side * ((x - x[molecule]) / side).round()
     slab = Smooth(1.0, sigma, 1e-6).call(Sites(whole, sites.h, sites.pbc, sites.offsets), q, None, False)
     empty = torch.empty(0, dtype=F64)
-    slab.more = {"open": torch.tensor([0]), "length": torch.tensor([side], dtype=F64), "nodes": empty, "weights": empty}
-    slab.more["lines"] = torch.tensor([0, 0])
+    slab.point(open=torch.tensor([0]), length=torch.tensor([side], dtype=F64), nodes=empty, weights=empty)
+    slab.point(lines=torch.tensor([0, 0]))
     found = {
         52.13245734204947: (float(q @ kspace.phi) + itself) / 2,
         23363.573741866534: -float((q[first] * q[second]).numpy() @ split_values(1.0, sigma, 0, r)),
