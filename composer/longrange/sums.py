@@ -198,7 +198,6 @@ def _words(form: Form, sites: Sites, s: int) -> str:
     for part in form.parts:
         if isinstance(part[1], Short) and part[0] > 0:
             words.append(f"pairs to {part[1].cutoff:.3g} Å, sigma {part[1].sigma:.3g} Å")
-        if isinstance(part[1], Smooth) and bool(sites.pbc[s].all()):
-            plan = part[1].plan(sites.h[s], int(sites.offsets[s + 1] - sites.offsets[s]))
-            words.append(f"k to {plan.cutoff:.3g}/Å" if plan.method == "ewald" else f"mesh {plan.mesh}, order {plan.order}")
+        if isinstance(part[1], Smooth):
+            words.append(part[1].words(sites, s))
     return ", ".join(w for w in words if w)

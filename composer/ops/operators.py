@@ -45,6 +45,14 @@ def form(operator: tuple) -> Form:
     )
 
 
+def words(operator: tuple, sites: Sites, s: int) -> list[str]:
+    """How an operation is done for the structure s, where there is something to choose: one line or none."""
+    if operator[0] != "smooth":
+        return []
+    _, p, sigma, accuracy = operator
+    return [f"smooth part of 1/r^{p:g}, sigma {sigma:.3g} Å, accuracy {accuracy:g}: {Smooth(p, sigma, accuracy).words(sites, s)}"]
+
+
 class Bound:
     """Global operations on the sites of one call: each map is applied to a source once, with its slopes if they will be asked for."""
 

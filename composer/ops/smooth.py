@@ -71,6 +71,16 @@ class Smooth:
         rows = tuple(map(tuple, cell.tolist()))
         return plan(rows, atoms, self.p, self.sigma, self.accuracy, self.method, self.order, self.mesh)
 
+    def words(self, sites: Sites, s: int) -> str:
+        """How the sum is done for the structure s."""
+        match int(sites.pbc[s].sum()):
+            case 0:
+                return "all pairs"
+            case 3:
+                chosen = self.plan(sites.h[s], int(sites.offsets[s + 1] - sites.offsets[s]))
+                return f"k to {chosen.cutoff:.3g}/Å" if chosen.method == "ewald" else f"mesh {chosen.mesh}, order {chosen.order}"
+        return "in a tall cell, without its images"
+
     def scatter(
         self, groups: dict[str, list[int]], sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, plans: dict[int, Plan]
     ) -> tuple[Values, Values | None]:

@@ -124,3 +124,14 @@ def test_the_face_offers_the_sums_and_a_formula_is_a_pair() -> None:
     assert composer.longrange.potential(x, q, cell).shape == q.shape
     numbers = {"A": 1000.0, "rho": 0.3}
     assert Pair("A*exp(-r/rho)", cutoff=8, **numbers) == PairFormula("A*exp(-r/rho)", cutoff=8, **numbers)  # type: ignore[call-arg]
+
+
+def test_the_plan_is_printed() -> None:
+    """Method, width, mesh and order for each kind of structure."""
+    model = Model(Coulomb(Charges({"Na": 1, "Cl": -1}), accuracy=1e-4), ["Na", "Cl"])
+    slab, large = rock_salt(1), rock_salt(6)
+    slab.pbc = (True, True, False)
+    lines = model.plan([rock_salt(1), large, slab, Atoms("NaCl", [[0, 0, 0], [2.5, 0, 0]])]).splitlines()
+    assert [word in line for word, line in zip(("k to", "order", "tall cell", "all pairs"), lines)] == [True] * 4
+    assert all("sigma 1.7" in line and "accuracy 0.0001" in line for line in lines)
+    assert Model(Pair(cutoff=4.0), ["Na"]).plan(Atoms("Na")) == ""
