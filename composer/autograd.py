@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from composer.errors import AlgebraError
 from composer.model.structures import whole
 from composer.neighbors import Batch, differentiable_positions
+from composer.opaque import last, one_by_one, or_zeros
 
 if TYPE_CHECKING:
     from composer.model import Model
@@ -103,7 +104,7 @@ class _Kernels:
     def evaluate(self, x: Tensor, h: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         out = self.kernel("forces")(self.batch, p, x, cells=h)
         assert out.forces is not None
-        return out.site["e"][: self.batch.atoms].clone(), out.forces, _or_zeros(out.cells, h)
+        return out.site["e"][: self.batch.atoms].clone(), out.forces, or_zeros(out.cells, h)
 
     def gradient(self, x: Tensor, h: Tensor, p: Tensor, seed: Tensor, w: Tensor, v: Tensor, by_x: bool) -> tuple[Tensor, Tensor, Tensor]:
         inputs = {"seed": seed, "seed_t": torch.ones_like(seed)}
@@ -114,16 +115,12 @@ class _Kernels:
         still = torch.zeros_like(p)
         out = self.kernel("tangent")(self.batch, p, x, {"seed": seed}, tangents=still, moves=w, cells=h, cell_moves=v)
         assert out.forces is not None
-        return -out.forces, -_or_zeros(out.cells, h), by_p
+        return -out.forces, -or_zeros(out.cells, h), by_p
 
     def tangent(self, x: Tensor, h: Tensor, p: Tensor, dx: Tensor, dh: Tensor, dp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         out = self.kernel("tangent")(self.batch, p, x, tangents=dp, moves=dx, cells=h, cell_moves=dh)
         assert out.forces is not None
-        return out.site["e_t"][: self.batch.atoms].clone(), out.forces, _or_zeros(out.cells, h)
-
-
-def _or_zeros(by_cells: Tensor | None, h: Tensor) -> Tensor:
-    return torch.zeros_like(h) if by_cells is None else by_cells
+        return out.site["e_t"][: self.batch.atoms].clone(), out.forces, or_zeros(out.cells, h)
 
 
 class _Kept(dict):
@@ -186,19 +183,8 @@ def _(x: Tensor, h: Tensor, p: Tensor, dx: Tensor, dh: Tensor, dp: Tensor, kerne
     return x.new_empty(_at(kernels).batch.atoms), torch.empty_like(x), torch.empty_like(h)
 
 
-def _one_by_one(operator: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:
-    """The rule of vmap: call for each slice, stack the results."""
-
-    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        columns = [[a] * info.batch_size if d is None else list(a.movedim(d, 0)) for a, d in zip(args, in_dims, strict=True)]
-        results = [operator(*row) for row in zip(*columns, strict=True)]
-        return tuple(torch.stack(parts) for parts in zip(*results, strict=True)), (0, 0, 0)
-
-    return rule
-
-
 for _operator in (_evaluate, _gradient, _tangent):
-    _operator.register_vmap(_one_by_one(_operator))
+    _operator.register_vmap(one_by_one(_operator))
 
 
 # ---- derivatives -------------------------------------------------------------------------------------------------------------------
@@ -232,25 +218,18 @@ class _EvaluateBothWays(_Evaluate):
     @staticmethod
     def jvp(ctx: Any, dx: Tensor | None, dh: Tensor | None, dp: Tensor | None, _: None) -> Any:  # type: ignore[override]
         given = zip((dx, dh, dp), ctx.saved_tensors, strict=True)
-        return _Tangent.apply(*ctx.saved_tensors, *(_or_zeros(d, at) for d, at in given), ctx.kernels)
+        return _Tangent.apply(*ctx.saved_tensors, *(or_zeros(d, at) for d, at in given), ctx.kernels)
 
 
-class _Last(torch.autograd.Function):
-    """A derivative that is not differentiated again: asking for it is an error, never zero."""
+def _refusal() -> AlgebraError:
+    return AlgebraError(
+        "A derivative of order 2 of the outputs of a model was asked for",
+        "Derivatives of order 1 of energies, forces and virials are provided",
+        "Use the forces and the virial that call returns instead of differentiating the energy yourself",
+    )
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> Any:
-        raise _refusal()
-
-    @staticmethod
-    def jvp(ctx: Any, *_: Any) -> Any:
-        raise _refusal()
+_Last = last(_refusal)
 
 
 class _Gradient(_Last):
@@ -263,14 +242,6 @@ class _Tangent(_Last):
     @staticmethod
     def forward(x: Tensor, h: Tensor, p: Tensor, dx: Tensor, dh: Tensor, dp: Tensor, kernels: int) -> Any:
         return _tangent(x, h, p, dx, dh, dp, kernels)
-
-
-def _refusal() -> AlgebraError:
-    return AlgebraError(
-        "A derivative of order 2 of the outputs of a model was asked for",
-        "Derivatives of order 1 of energies, forces and virials are provided",
-        "Use the forces and the virial that call returns instead of differentiating the energy yourself",
-    )
 
 
 # ---- torch modules -----------------------------------------------------------------------------------------------------------------

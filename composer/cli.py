@@ -272,7 +272,11 @@ def lammps_plugin(
 
 @app.command()
 @_clear
-def info(model: ModelFile, as_json: AsJson = False) -> None:
+def info(
+    model: ModelFile,
+    structures: Annotated[str | None, typer.Argument(help="Structures for which the plan of long-range sums is printed.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Print the formula of a model file with units, its numbers and where they come from."""
     from composer.modelfile import describe
 
@@ -286,7 +290,8 @@ def info(model: ModelFile, as_json: AsJson = False) -> None:
         "domain": found.domain,
         "provenance": found.provenance,
     }
-    _say(describe(found), payload, as_json)
+    plan = "" if structures is None else found.plan(list(composer.read_data(structures, quiet=True)))
+    _say(describe(found) + (f"\nsums\n{plan}" if plan else ""), payload | ({"sums": plan.splitlines()} if plan else {}), as_json)
 
 
 @app.command()

@@ -53,6 +53,7 @@ class Batch:
     max_neighbors: int
     built_positions: Tensor  # float64 [N, 3], where the list was built
     built_cells: Tensor  # float64 [S, 3, 3]
+    excluded: Tensor | None = None  # int64 [E, 2], pairs of atoms that charges leave out, if the structures name any
 
     @property
     def structures(self) -> int:

@@ -25,7 +25,8 @@ class Coulomb(Term):
 
     `accuracy` is the r.m.s. force error relative to a melt of the same charges; it fixes `cutoff` and `sigma` (Å) unless they are given.
     `damping` (Å) turns q_j/r into q_j erf(r/(sqrt2 damping))/r: 0 for fixed charges, 1 for learned ones by default. Slabs and molecules are
-    summed without images in their open directions. Source: P. P. Ewald, Ann. Phys. 369, 253 (1921).
+    summed without images in their open directions. `excluded` leaves out pairs of atoms (nearest images) that structures name: bonded
+    ones in info["excluded"] = [[0, 1], ...], or those of one molecule in arrays["mol-id"]. Source: P. P. Ewald, Ann. Phys. 369, 253 (1921).
     """
 
     charges: Charges
@@ -33,15 +34,17 @@ class Coulomb(Term):
     cutoff: float | None = None
     sigma: float | None = None
     damping: float | None = None
+    excluded: bool = False
 
     def __init__(self, charges: Charges, *, accuracy: float = 1e-5, **known: Any) -> None:
         fields = {"charges": charges, "accuracy": accuracy, **{n: known.pop(n, None) for n in ("cutoff", "sigma", "damping", "name")}}
+        fields["excluded"] = bool(known.pop("excluded", False))
         for field, value in {**fields, "fixed": known.pop("fixed", ())}.items():
             object.__setattr__(self, field, value)
         if known or not isinstance(charges, Charges):
             raise AlgebraError(
                 f"Coulomb was asked for with charges={charges!r} {known or ''}",
-                "It takes Charges, accuracy, cutoff, sigma and damping",
+                "It takes Charges, accuracy, cutoff, sigma, damping and excluded",
                 'Write Coulomb(Charges({"Na": 1, "Cl": -1}), accuracy=1e-5)',
             )
         self.__post_init__()
@@ -66,7 +69,8 @@ class Coulomb(Term):
         j = env.neighbors(cutoff)
         short = tail(1, j.r, sigma) - (tail(1, j.r, damping) if damping else 0.0)
         pair = short / maximum(j.r, 1e-3) * taper(j.r, cutoff)
-        far = 0.5 * COULOMB * (q * operate(("smooth", 1.0, sigma, self.accuracy), q))
+        smooth = operate(("smooth", 1.0, sigma, self.accuracy), q)
+        far = 0.5 * COULOMB * q * (smooth - operate(("excluded", 1.0, damping), q) if self.excluded else smooth)
         if charges.values and not charges.neutral:  # known numbers: a plain pair term
             both = env.table("pair", lambda a, b: charges.number(env.symbols[a]) * charges.number(env.symbols[b]))
             return 0.5 * COULOMB * sum_over(j, both[j] * pair) + far

@@ -23,6 +23,7 @@ from composer.model.jacobian import jacobian
 from composer.model.result import Jacobian, Result
 from composer.model.structures import batch_of, by_structure, whole
 from composer.neighbors import Batch, all_positions, fold, virial
+from composer.ops.operators import Bound, words
 from composer.quantities import Environment
 from composer.runtime.kernel import Kernel, build, check_species, remembered
 
@@ -153,6 +154,13 @@ class Model:
             lines.append(f"  {entry.name:32s} {count:5d}  {entry.unit:10s} {'fitted' if entry.free else 'fixed'}, per {entry.per}")
         uses = [type(t).__name__ for t in self.expression.terms() if sum(t == w for w in self.expression.walk()) > 1]
         return "\n".join(lines + ([f"  tied (one set of parameters): {', '.join(uses)}"] if uses else []))
+
+    def plan(self, structures: Any) -> str:
+        """How the global operations of the model (Ewald sums) are done for structures: method, widths, cutoffs, meshes, a line for each."""
+        batch = self.prepare(structures)
+        sites = Bound(batch, batch.positions, batch.cells, None, None).sites
+        found = [f"structure {s}: {line}" for s in range(batch.structures) for d in programs.sums(self.node) for line in words(d, sites, s)]
+        return "\n".join(found)
 
     def __repr__(self) -> str:
         return f"Model({self.expression}, species={list(self.species)}, P={self.size})"

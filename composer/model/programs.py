@@ -50,6 +50,11 @@ def halved(node: Node, per: Mapping[str, str], species: int) -> Node | None:
     return programs.halved(node, symmetric)
 
 
+def sums(node: Node) -> list[tuple]:
+    """The global operations of a site energy, by their data."""
+    return sorted({tuple(n.data) for n in _everything(node) if n.op == "global"}, key=str)
+
+
 def parts(node: Node) -> tuple[Node | None, frozenset[str]]:
     """The part of the energy whose Jacobian shares sums over neighbours, if it has any, and the keys of the tables outside of it.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +21,40 @@ def batch_of(structures: Any, species: tuple[str, ...], cutoff: float, skin: flo
     Errors: DataError for what is no structure, and for species that are not known.
     """
     items = structures if isinstance(structures, Sequence) and not isinstance(structures, str) else [structures]
-    return build_batch([_numbered(s, n, species) for n, s in enumerate(items)], cutoff, skin, half=half)
+    batch = build_batch([_numbered(s, n, species) for n, s in enumerate(items)], cutoff, skin, half=half)
+    return dataclasses.replace(batch, excluded=_excluded(items))
+
+
+def _excluded(structures: Sequence[Any]) -> Tensor | None:
+    """Pairs of atoms [E, 2] that charges leave out: those of info["excluded"], or all of a molecule of arrays["mol-id"] (0 is none)."""
+    parts, start, named = [], 0, False
+    for place, structure in enumerate(structures):
+        pairs, count = getattr(structure, "info", {}).get("excluded"), len(structure.positions)
+        molecules = getattr(structure, "arrays", {}).get("mol-id")
+        if pairs is None and molecules is not None:
+            pairs = [
+                pair for m in np.unique(molecules[molecules != 0]) for pair in itertools.combinations(np.flatnonzero(molecules == m), 2)
+            ]
+        if pairs is not None:
+            named = True
+            parts.append(_pairs(pairs, count, place) + start)
+        start += count
+    return torch.cat(parts) if named else None
+
+
+def _pairs(given: Any, atoms: int, place: int) -> Tensor:
+    """Pairs of atoms of one structure [E, 2]."""
+    try:
+        found = np.asarray(given, dtype=np.int64).reshape(-1, 2)
+    except (TypeError, ValueError):
+        found = np.array([[-1, -1]])
+    if len(found) and (found.min() < 0 or found.max() >= atoms or bool((found[:, 0] == found[:, 1]).any())):
+        raise DataError(
+            f"Pairs of structure {place} were to be excluded",
+            f"{given!r} are no pairs of different atoms from 0 to {atoms - 1}",
+            'Write info["excluded"] = [[0, 1], [0, 2]]',
+        )
+    return torch.from_numpy(found)
 
 
 def _numbered(structure: Any, place: int, species: tuple[str, ...]) -> tuple:
@@ -54,7 +89,7 @@ def whole(batch: Batch) -> Batch:
     pieces = [slice(a, b) for a, b in zip(offsets, offsets[1:], strict=False)]
     x, z, cells, pbc = batch.built_positions.numpy(), batch.species.numpy(), batch.built_cells.numpy(), batch.pbc.numpy()
     full = build_batch([(z[p], x[p], cells[s], pbc[s]) for s, p in enumerate(pieces)], batch.cutoff, batch.skin)
-    return update(full, batch.positions, batch.cells)
+    return dataclasses.replace(update(full, batch.positions, batch.cells), excluded=batch.excluded)
 
 
 def by_structure(batch: Batch, site: Tensor) -> Tensor:

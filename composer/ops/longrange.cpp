@@ -1,6 +1,7 @@
 // Smooth and short-range parts of 1/r^p sums. Every kernel is written once for a number type T: double, or Dual, which carries a
 // derivative along one direction of positions, cell and charges. Each gives phi = A u and the slopes of the form u A u by positions
 // (at a fixed cell) and by the cell (at fixed positions); all other derivatives follow from these outside.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -455,31 +456,21 @@ inline void row(const Split& S, int m, const double* r2, double* f, double* slop
   }
 }
 
-void pairs_one(const Split& S, const Pairs& P, int64_t start, int64_t end, int64_t ghosts, int64_t ghosts_end, int64_t structure,
-               const Array<double>& x, const Array<double>& h, const Array<double>& u, const Array<double>& phi, const Array<double>& gx,
-               const Array<double>& gh, bool slopes) {
-  const int64_t n = end - start, images = ghosts_end - ghosts;
-  const Cell<double> cell(h, structure);
-  struct Site { double x, y, z, q; };
-  struct Out { double f, x, y, z; };
-  std::vector<Site> site(n + images);
-  std::vector<Out> out(n + images, Out{0, 0, 0, 0});
-  for (int64_t i = 0; i < n; ++i) site[i] = {x.v[3 * (start + i)], x.v[3 * (start + i) + 1], x.v[3 * (start + i) + 2], u.v[start + i]};
-  for (int64_t g = 0; g < images; ++g) {
-    const Site& from = site[P.owner[ghosts + g] - start];
-    const int32_t* m = P.shift + 3 * (ghosts + g);
-    Site s = from;
-    s.x += m[0] * cell.h[0][0] + m[1] * cell.h[1][0] + m[2] * cell.h[2][0];
-    s.y += m[0] * cell.h[0][1] + m[1] * cell.h[1][1] + m[2] * cell.h[2][1];
-    s.z += m[0] * cell.h[0][2] + m[1] * cell.h[1][2] + m[2] * cell.h[2][2];
-    site[n + g] = s;
-  }
+// Sums are cut in pieces that depend on sizes alone, and added up in their order: the same result for any number of threads.
+const int64_t PIECES = 4, LARGE = 4000;
+inline int64_t pieces(int64_t n) { return n < LARGE ? 1 : PIECES; }
+
+struct Site { double x, y, z, q; };
+struct Out { double f, x, y, z; };
+
+// The rows of local atoms [from, to) of a structure, into out [n + images].
+void pair_rows(const Split& S, const Pairs& P, int64_t start, int64_t n, int64_t ghosts, const std::vector<Site>& site, int64_t from, int64_t to, Out* out) {
   int64_t longest = 0;
-  for (int64_t i = start; i < end; ++i) longest = std::max(longest, P.first[i + 1] - P.first[i]);
+  for (int64_t i = start + from; i < start + to; ++i) longest = std::max(longest, P.first[i + 1] - P.first[i]);
   std::vector<double> buffer(7 * (longest + 8));
   double *dx = buffer.data(), *dy = dx + longest + 8, *dz = dy + longest + 8, *r2 = dz + longest + 8, *f = r2 + longest + 8, *slope = f + longest + 8, *q = slope + longest + 8;
   std::vector<int32_t> local(longest + 8);
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = from; i < to; ++i) {
     const int32_t* row_index = P.index + P.first[start + i];
     const int m = (int)(P.first[start + i + 1] - P.first[start + i]);
     const Site me = site[i];
@@ -521,6 +512,36 @@ void pairs_one(const Split& S, const Pairs& P, int64_t start, int64_t end, int64
     o.y += fy;
     o.z += fz;
   }
+}
+
+void pairs_one(const Split& S, const Pairs& P, int64_t start, int64_t end, int64_t ghosts, int64_t ghosts_end, int64_t structure,
+               const Array<double>& x, const Array<double>& h, const Array<double>& u, const Array<double>& phi, const Array<double>& gx,
+               const Array<double>& gh, bool slopes, int64_t threads) {
+  const int64_t n = end - start, images = ghosts_end - ghosts, all = n + images, count = pieces(n);
+  const Cell<double> cell(h, structure);
+  std::vector<Site> site(all);
+  std::vector<Out> out(count * all, Out{0, 0, 0, 0});
+  for (int64_t i = 0; i < n; ++i) site[i] = {x.v[3 * (start + i)], x.v[3 * (start + i) + 1], x.v[3 * (start + i) + 2], u.v[start + i]};
+  for (int64_t g = 0; g < images; ++g) {
+    const Site& from = site[P.owner[ghosts + g] - start];
+    const int32_t* m = P.shift + 3 * (ghosts + g);
+    Site s = from;
+    s.x += m[0] * cell.h[0][0] + m[1] * cell.h[1][0] + m[2] * cell.h[2][0];
+    s.y += m[0] * cell.h[0][1] + m[1] * cell.h[1][1] + m[2] * cell.h[2][1];
+    s.z += m[0] * cell.h[0][2] + m[1] * cell.h[1][2] + m[2] * cell.h[2][2];
+    site[n + g] = s;
+  }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && count > 1)
+  for (int64_t c = 0; c < count; ++c) pair_rows(S, P, start, n, ghosts, site, n * c / count, n * (c + 1) / count, &out[c * all]);
+  for (int64_t c = 1; c < count; ++c)
+    for (int64_t i = 0; i < all; ++i) {
+      const Out& o = out[c * all + i];
+      Out& to = out[i];
+      to.f += o.f;
+      to.x += o.x;
+      to.y += o.y;
+      to.z += o.z;
+    }
   double G[3][3];
   zero(G);
   for (int64_t g = 0; g < images; ++g) {
@@ -573,7 +594,7 @@ inline void row(const Split& S, int m, const double* r2, double* f, double* slop
 }
 
 void pairs_one(const Split& S, const Pairs& P, int64_t start, int64_t end, int64_t ghosts, int64_t, int64_t structure, const Array<Dual>& x,
-               const Array<Dual>& h, const Array<Dual>& u, const Array<Dual>& phi, const Array<Dual>& gx, const Array<Dual>& gh, bool slopes) {
+               const Array<Dual>& h, const Array<Dual>& u, const Array<Dual>& phi, const Array<Dual>& gx, const Array<Dual>& gh, bool slopes, int64_t) {
   (void)ghosts;
   const Cell<Dual> cell(h, structure);
   int64_t longest = 0;
@@ -683,40 +704,61 @@ template <class T, int P> struct Place {  // where an atom stands on the mesh
   }
 };
 
-template <class T, int P>
-void spread(int64_t start, int64_t end, const Cell<T>& cell, const Array<T>& x, const Array<T>& u, const int64_t* size, const Array<T>& mesh) {
-  for (int64_t a = start; a < end; ++a) {
-    T s[3];
-    cell.fractional(x, a, s);
-    const Place<T, P> place(s, size);
-    const T q = u.get(a);
-    for (int i = 0; i < P; ++i)
-      for (int j = 0; j < P; ++j) {
-        const T w = q * place.M[0][i] * place.M[1][j];
-        const int64_t line = (place.at[0][i] * size[1] + place.at[1][j]) * size[2];
-        if (place.contiguous) {
-          const int64_t from = line + place.at[2][0];
-          for (int k = 0; k < P; ++k) mesh.add(from + k, w * place.M[2][k]);
-        } else {
-          for (int k = 0; k < P; ++k) mesh.add(line + place.at[2][k], w * place.M[2][k]);
-        }
+// Atoms of a structure by blocks of mesh planes, of which those two apart share no point: blocks of one parity are spread side by side.
+struct Blocks {
+  std::vector<int64_t> first, atoms;  // [count + 1], [n]
+  template <class T> Blocks(int64_t n, const Cell<T>& cell, const Array<T>& x, int64_t planes, int order) {
+    const int64_t count = n < LARGE ? 1 : std::max<int64_t>(planes / (2 * order) * 2, 1);
+    std::vector<int64_t> place(n, 0);
+    first.assign(count + 1, 0);
+    for (int64_t a = 0; a < n; ++a) {
+      if (count > 1) {
+        T s[3];
+        cell.fractional(x, a, s);
+        const double along = (value(s[0]) - std::floor(value(s[0]))) * (double)planes;
+        place[a] = std::min((int64_t)along, planes - 1) * count / planes;
       }
+      ++first[place[a] + 1];
+    }
+    for (int64_t b = 0; b < count; ++b) first[b + 1] += first[b];
+    atoms.resize(n);
+    std::vector<int64_t> next(first.begin(), first.end() - 1);
+    for (int64_t a = 0; a < n; ++a) atoms[next[place[a]]++] = a;
   }
+  int64_t count() const { return (int64_t)first.size() - 1; }
+};
+
+template <class T, int P> void spread_atom(int64_t a, const Cell<T>& cell, const Array<T>& x, const Array<T>& u, const int64_t* size, const Array<T>& mesh) {
+  T s[3];
+  cell.fractional(x, a, s);
+  const Place<T, P> place(s, size);
+  const T q = u.get(a);
+  for (int i = 0; i < P; ++i)
+    for (int j = 0; j < P; ++j) {
+      const T w = q * place.M[0][i] * place.M[1][j];
+      const int64_t line = (place.at[0][i] * size[1] + place.at[1][j]) * size[2];
+      if (place.contiguous) {
+        const int64_t from = line + place.at[2][0];
+        for (int k = 0; k < P; ++k) mesh.add(from + k, w * place.M[2][k]);
+      } else {
+        for (int k = 0; k < P; ++k) mesh.add(line + place.at[2][k], w * place.M[2][k]);
+      }
+    }
 }
 
 template <class T, int P>
-void gather(int64_t start, int64_t end, int64_t structure, const Cell<T>& cell, const Array<T>& x, const Array<T>& u, const int64_t* size,
-            const Array<T>& mesh, const Array<T>& phi, const Array<T>& gx, const Array<T>& gh, T (*Y)[3], bool slopes, double constant,
-            double own) {
-  T G[3][3], total(0.0);
-  zero(G);
-  for (int64_t a = start; a < end; ++a) total += u.get(a);
-  const T level = T(constant) * total / cell.volume;
-  for (int a = 0; a < 3; ++a) Y[a][a] -= level * total;
-  for (int64_t a = start; a < end; ++a) {
-    T s[3], v(0.0), g[3] = {T(0.0), T(0.0), T(0.0)};
-    cell.fractional(x, a, s);
-    const Place<T, P> place(s, size);
+void spread(int64_t n, const Cell<T>& cell, const Array<T>& x, const Array<T>& u, const int64_t* size, const Array<T>& mesh, int64_t threads) {
+  const Blocks blocks(n, cell, x, size[0], P);
+  for (int64_t parity = 0; parity < std::min<int64_t>(blocks.count(), 2); ++parity) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && blocks.count() > 1)
+    for (int64_t b = parity; b < blocks.count(); b += 2)
+      for (int64_t a = blocks.first[b]; a < blocks.first[b + 1]; ++a) spread_atom<T, P>(blocks.atoms[a], cell, x, u, size, mesh);
+  }
+}
+
+template <class T, int P> struct Gathered {  // the potential at an atom and its slopes by mesh coordinates
+  T v, g[3];
+  Gathered(const Place<T, P>& place, const int64_t* size, const Array<T>& mesh) : v(0.0), g{T(0.0), T(0.0), T(0.0)} {
     for (int i = 0; i < P; ++i)
       for (int j = 0; j < P; ++j) {
         const int64_t line = (place.at[0][i] * size[1] + place.at[1][j]) * size[2];
@@ -741,16 +783,40 @@ void gather(int64_t start, int64_t end, int64_t structure, const Cell<T>& cell, 
         g[1] += place.M[0][i] * place.D[1][j] * here;
         g[2] += w * along;
       }
-    phi.set(a, v + level - T(own) * u.get(a));
-    if (!slopes) continue;
-    T out[3];
-    for (int c = 0; c < 3; ++c) g[c] = T(2.0 * (double)size[c]) * u.get(a) * g[c];
-    cell.push(s, g, out, G);
-    for (int c = 0; c < 3; ++c) gx.set(3 * a + c, out[c]);
+  }
+};
+
+template <class T, int P>
+void gather(int64_t n, const Cell<T>& cell, const Array<T>& x, const Array<T>& u, const int64_t* size, const Array<T>& mesh, const Array<T>& phi,
+            const Array<T>& gx, const Array<T>& gh, T (*Y)[3], bool slopes, double constant, double own, int64_t threads) {
+  T total(0.0);
+  for (int64_t a = 0; a < n; ++a) total += u.get(a);
+  const T level = T(constant) * total / cell.volume;
+  for (int a = 0; a < 3; ++a) Y[a][a] -= level * total;
+  const int64_t count = pieces(n);
+  std::vector<T> parts(9 * count, T(0.0));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && count > 1)
+  for (int64_t piece = 0; piece < count; ++piece) {
+    T G[3][3];
+    zero(G);
+    for (int64_t a = n * piece / count; a < n * (piece + 1) / count; ++a) {
+      T s[3], g[3], out[3];
+      cell.fractional(x, a, s);
+      const Gathered<T, P> found(Place<T, P>(s, size), size, mesh);
+      phi.set(a, found.v + level - T(own) * u.get(a));
+      if (!slopes) continue;
+      for (int c = 0; c < 3; ++c) g[c] = T(2.0 * (double)size[c]) * u.get(a) * found.g[c];
+      cell.push(s, g, out, G);
+      for (int c = 0; c < 3; ++c) gx.set(3 * a + c, out[c]);
+    }
+    for (int i = 0; i < 9; ++i) parts[9 * piece + i] = G[i / 3][i % 3];
   }
   if (!slopes) return;
+  T G[3][3];
+  zero(G);
+  for (int64_t i = 0; i < 9 * count; ++i) G[i % 9 / 3][i % 3] += parts[i];
   cell.strain(Y, G);
-  for (int i = 0; i < 9; ++i) gh.set(9 * structure + i, G[i / 3][i % 3]);
+  for (int i = 0; i < 9; ++i) gh.set(i, G[i / 3][i % 3]);
 }
 
 // Square of sinc(pi m/n)^P for every m of an axis: the transform of the spline, a function of whole numbers only.
@@ -766,13 +832,13 @@ std::vector<double> window(int64_t n, int64_t count, int order) {
 inline double norm2(double re, double im) { return re * re + im * im; }
 
 // The spectrum [n0, n1, n2/2 + 1, re/im] times the influence function, in place; Y gets the slope of u A u by strain.
-void influence(const Split& S, int order, const Cell<double>& cell, const int64_t* size, const Array<double>& mesh, double (*Y)[3], bool slopes) {
+void influence(const Split& S, int order, const Cell<double>& cell, const int64_t* size, const Array<double>& mesh, double (*Y)[3], bool slopes, int64_t threads) {
   const int64_t half = size[2] / 2 + 1;
   const std::vector<double> u0 = window(size[0], size[0], order), u1 = window(size[1], size[1], order), u2 = window(size[2], half, order);
-  std::vector<double> f(half), g(half), kk(3 * half);
-  zero(Y);
-  double energy = 0;
-  for (int64_t i = 0; i < size[0]; ++i)
+  std::vector<double> sums(7 * size[0], 0.0);  // of each plane: energy, xx, xy, xz, yy, yz, zz
+#pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (threads > 1)
+  for (int64_t i = 0; i < size[0]; ++i) {
+    std::vector<double> f(half), g(half);
     for (int64_t j = 0; j < size[1]; ++j) {
       double* line = mesh.v + 2 * (i * size[1] + j) * half;
       const bool edge = 2 * i == size[0] || 2 * j == size[1];
@@ -818,19 +884,22 @@ void influence(const Split& S, int order, const Cell<double>& cell, const int64_
           yz += t * y * z;
           zz += t * z * z;
         }
-        energy += e;
-        const double sum[3][3] = {{xx, xy, xz}, {xy, yy, yz}, {xz, yz, zz}};
-        for (int c = 0; c < 9; ++c) Y[c / 3][c % 3] += sum[c / 3][c % 3];
+        const double line_sums[7] = {e, xx, xy, xz, yy, yz, zz};
+        for (int c = 0; c < 7; ++c) sums[7 * i + c] += line_sums[c];
       }
       for (int64_t k = begin; k < last; ++k) {
         line[2 * k] *= f[k];
         line[2 * k + 1] *= f[k];
       }
     }
-  for (int a = 0; a < 3; ++a) Y[a][a] -= energy;
+  }
+  double all[7] = {0, 0, 0, 0, 0, 0, 0};
+  for (int64_t i = 0; i < 7 * size[0]; ++i) all[i % 7] += sums[i];
+  const double Yd[3][3] = {{all[1] - all[0], all[2], all[3]}, {all[2], all[4] - all[0], all[5]}, {all[3], all[5], all[6] - all[0]}};
+  for (int c = 0; c < 9; ++c) Y[c / 3][c % 3] = Yd[c / 3][c % 3];
 }
 
-void influence(const Split& S, int order, const Cell<Dual>& cell, const int64_t* size, const Array<Dual>& mesh, Dual (*Y)[3], bool slopes) {
+void influence(const Split& S, int order, const Cell<Dual>& cell, const int64_t* size, const Array<Dual>& mesh, Dual (*Y)[3], bool slopes, int64_t) {
   const int64_t half = size[2] / 2 + 1;
   const std::vector<double> u0 = window(size[0], size[0], order), u1 = window(size[1], size[1], order), u2 = window(size[2], half, order);
   zero(Y);
@@ -894,14 +963,14 @@ template <class T> struct Views {
 
 template <class T> void run_ewald(const Call& c) {
   const Views<T> v(c);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(c.threads) if (c.threads > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(c.threads) if (c.threads > 1 && c.structures > 1)
   for (int64_t s = 0; s < c.structures; ++s)
     ewald_one<T>(c.split, (int)(c.offsets[s + 1] - c.offsets[s]), c.offsets[s], s, v.x, v.h, v.u, v.phi, v.gx, v.gh, c.slopes, c.constant, c.own);
 }
 
 template <class T> void run_direct(const Call& c) {
   const Views<T> v(c);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(c.threads) if (c.threads > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(c.threads) if (c.threads > 1 && c.structures > 1)
   for (int64_t s = 0; s < c.structures; ++s)
     all_pairs<T>(c.split, (int)(c.offsets[s + 1] - c.offsets[s]), c.offsets[s], v.x, v.u, v.phi, v.gx, c.slopes);
 }
@@ -909,9 +978,10 @@ template <class T> void run_direct(const Call& c) {
 template <class T> void run_pairs(const Call& c) {
   const Views<T> v(c);
   const Pairs P = {c.offsets[c.structures], c.first, c.index, c.owner, c.shift};
-#pragma omp parallel for schedule(dynamic, 1) num_threads(c.threads) if (c.threads > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(c.threads) if (c.threads > 1 && c.structures > 1)
   for (int64_t s = 0; s < c.structures; ++s)
-    pairs_one(c.split, P, c.offsets[s], c.offsets[s + 1], c.ghost_offsets[s], c.ghost_offsets[s + 1], s, v.x, v.h, v.u, v.phi, v.gx, v.gh, c.slopes);
+    pairs_one(c.split, P, c.offsets[s], c.offsets[s + 1], c.ghost_offsets[s], c.ghost_offsets[s + 1], s, v.x, v.h, v.u, v.phi, v.gx, v.gh, c.slopes,
+              c.structures > 1 ? 1 : c.threads);
 }
 
 template <class T> void run_slab_cell(const Call& c) {  // h, tall in place
@@ -931,20 +1001,20 @@ template <class T> void run_slab(const Call& c) {
 
 template <class T, int P> void run_spread(const Call& c) {
   const Views<T> v(c);
-  spread<T, P>(0, c.offsets[1], Cell<T>(v.h, 0), v.x, v.u, c.size, v.mesh);
+  spread<T, P>(c.offsets[1], Cell<T>(v.h, 0), v.x, v.u, c.size, v.mesh, c.threads);
 }
 
 template <class T, int P> void run_gather(const Call& c) {
   const Views<T> v(c);
   T Y[3][3];
   for (int i = 0; i < 9; ++i) Y[i / 3][i % 3] = v.strain.get(i);
-  gather<T, P>(0, c.offsets[1], 0, Cell<T>(v.h, 0), v.x, v.u, c.size, v.mesh, v.phi, v.gx, v.gh, Y, c.slopes, c.constant, c.own);
+  gather<T, P>(c.offsets[1], Cell<T>(v.h, 0), v.x, v.u, c.size, v.mesh, v.phi, v.gx, v.gh, Y, c.slopes, c.constant, c.own, c.threads);
 }
 
 template <class T> void run_influence(const Call& c) {
   const Views<T> v(c);
   T Y[3][3];
-  influence(c.split, (int)c.order, Cell<T>(v.h, 0), c.size, v.mesh, Y, c.slopes);
+  influence(c.split, (int)c.order, Cell<T>(v.h, 0), c.size, v.mesh, Y, c.slopes, c.threads);
   for (int i = 0; i < 9; ++i) v.strain.set(i, Y[i / 3][i % 3]);
 }
 

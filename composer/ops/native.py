@@ -55,7 +55,7 @@ def compiled() -> ctypes.CDLL:
 
 @dataclass
 class Call:
-    """One call: inputs are kept alive, outputs are zeroed here; with moves everything carries a derivative."""
+    """Calls on one set of arguments, which are kept alive; with moves everything carries a derivative."""
 
     split: Split
     sites: Sites
@@ -65,28 +65,38 @@ class Call:
     constant: float = 0.0
     own: float = 0.0
     order: int = 0
-    more: dict[str, Tensor] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.values = _zeros(self.sites)
-        self.along = None if self.moves is None else _zeros(self.sites)
         s, m = self.sites, self.moves
         given = {"x": s.x, "h": s.h, "u": self.u} | ({} if m is None else {"xd": m.x, "hd": m.h, "ud": m.u})
-        outputs = {"phi": self.values.phi, "gx": self.values.x, "gh": self.values.h}
-        if self.along is not None:
-            outputs |= {"phid": self.along.phi, "gxd": self.along.x, "ghd": self.along.h}
-        self.tensors = {n: _dense(t) for n, t in given.items()} | outputs
-        self.offsets = self.sites.offsets.contiguous()
-
-    def run(self, name: str) -> tuple[Values, Values | None]:
-        """Call a function of the library."""
-        call = _Call(
-            split=self.split, structures=self.sites.structures, order=self.order, slopes=int(self.slopes), threads=threads.count(),
-            offsets=self.offsets.data_ptr(), constant=self.constant, own=self.own,
-            **{n: t.data_ptr() for n, t in (self.tensors | self.more).items()},
+        self.arguments = _Call(
+            split=self.split, structures=s.structures, order=self.order, slopes=int(self.slopes), threads=threads.count(),
+            constant=self.constant, own=self.own,
         )  # fmt: skip
-        getattr(compiled(), name)(ctypes.byref(call))
-        return self.values, self.along
+        self.point(offsets=s.offsets.contiguous(), **{n: _dense(t) for n, t in given.items()})
+
+    def point(self, **tensors: Tensor) -> None:
+        """Let arguments of the call be these tensors, which are kept alive."""
+        self.tensors |= tensors
+        for name, tensor in tensors.items():
+            setattr(self.arguments, name, tensor.data_ptr())
+
+    @functools.cached_property
+    def outputs(self) -> tuple[Values, Values | None]:
+        """What the functions of the library add to: zeros at first."""
+        return _zeros(self.sites), None if self.moves is None else _zeros(self.sites)
+
+    def run(self, name: str, values: Values | None = None, along: Values | None = None) -> tuple[Values, Values | None]:
+        """Call a function of the library; what it adds to may be given."""
+        if values is not None:
+            self.outputs = values, along
+        values, along = self.outputs
+        self.point(phi=values.phi, gx=values.x, gh=values.h)
+        if along is not None:
+            self.point(phid=along.phi, gxd=along.x, ghd=along.h)
+        getattr(compiled(), name)(ctypes.byref(self.arguments))
+        return self.outputs
 
 
 def split_values(p: float, sigma: float, kind: int, at: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Global operations by their data: ("smooth", p, sigma, accuracy) and ("mean",)."""
+"""Global operations by their data: ("smooth", p, sigma, accuracy), ("excluded", p, damping) and ("mean",)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from composer.errors import BackendError
 from composer.neighbors import Batch
 from composer.ops import sites as forms
+from composer.ops.short import Excluded
 from composer.ops.sites import Form, Moves, Sites, Values
 from composer.ops.smooth import Smooth
 
@@ -35,16 +36,28 @@ def form(operator: tuple) -> Form:
             return Mean()
         case ["smooth", p, sigma, accuracy]:
             return Smooth(float(p), float(sigma), float(accuracy))
+        case ["excluded", p, damping]:
+            return Excluded(float(p), float(damping))
     raise BackendError(
-        f"The global operation {operator!r} was asked for", "Known are smooth and mean", "Use a model file of this version of composer"
+        f"The global operation {operator!r} was asked for",
+        "Known are smooth, excluded and mean",
+        "Use a model file of this version of composer",
     )
+
+
+def words(operator: tuple, sites: Sites, s: int) -> list[str]:
+    """How an operation is done for the structure s, where there is something to choose: one line or none."""
+    if operator[0] != "smooth":
+        return []
+    _, p, sigma, accuracy = operator
+    return [f"smooth part of 1/r^{p:g}, sigma {sigma:.3g} Å, accuracy {accuracy:g}: {Smooth(p, sigma, accuracy).words(sites, s)}"]
 
 
 class Bound:
     """Global operations on the sites of one call: each map is applied to a source once, with its slopes if they will be asked for."""
 
     def __init__(self, batch: Batch, x: Tensor, cells: Tensor, moves: Tensor | None, cell_moves: Tensor | None) -> None:
-        self.sites = Sites(x[: batch.atoms], cells, batch.pbc, batch.offsets)
+        self.sites = Sites(x[: batch.atoms], cells, batch.pbc, batch.offsets, batch.excluded)
         still = torch.zeros_like(self.sites.x) if moves is None else moves[: batch.atoms].contiguous()
         self.moves = still, torch.zeros_like(cells) if cell_moves is None else cell_moves
         self.kept: dict[tuple, Values] = {}

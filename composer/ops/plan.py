@@ -45,6 +45,20 @@ def plan(
     and mesh to fix these by hand.
     Errors: BackendError for unknown methods or orders, and for a mesh that would not fit in memory.
     """
+    best = cheapest(cell, atoms, sigma, accuracy, method, order, mesh)
+    if memory(best) > MOST_BYTES:
+        raise BackendError(
+            f"A long-range sum of relative accuracy {accuracy:g} was asked for",
+            f"Its mesh of {best.mesh} points needs {1e-9 * memory(best):.0f} GB",
+            "Ask for less accuracy or choose a longer cutoff",
+        )
+    return best
+
+
+def cheapest(
+    cell: Rows, atoms: int, sigma: float, accuracy: float, method: str, order: int | None, mesh: tuple[int, int, int] | None
+) -> Plan:
+    """The plan of least cost, whether it fits in memory or not."""
     if method not in ("auto", "ewald", "mesh"):
         raise BackendError(f"The method {method!r} was asked for", "Known are auto, ewald, mesh and direct", 'Write method="auto"')
     if order is not None and order not in ORDERS:
@@ -55,14 +69,7 @@ def plan(
     if method == "mesh" or mesh is not None or method == "auto":
         orders = ORDERS if order is None else (order,)
         chosen += [points(cell, atoms, rho, sigma, accuracy * SHARE, n, mesh) for n in orders]
-    best = min(chosen, key=lambda c: (c.cost, c.order))
-    if best.method == "mesh" and 24.0 * math.prod(best.mesh) > MOST_BYTES:
-        raise BackendError(
-            f"A long-range sum of relative accuracy {accuracy:g} was asked for",
-            f"Its mesh of {best.mesh} points needs {24e-9 * math.prod(best.mesh):.0f} GB",
-            "Ask for less accuracy or choose a longer cutoff",
-        )
-    return best
+    return min(chosen, key=lambda c: (c.cost, c.order))
 
 
 def waves(cell: Rows, atoms: int, volume: float, rho: float, sigma: float, error: float) -> Plan:
@@ -81,6 +88,11 @@ def points(cell: Rows, atoms: int, rho: float, sigma: float, error: float, order
     total = math.prod(mesh)
     cost = atoms * (2.0 * order**3 + 60.0) + total * (0.6 * math.log2(total) + 2.0) + 2e5
     return Plan("mesh", 0.0, order, mesh, cost)
+
+
+def memory(chosen: Plan) -> float:
+    """Bytes of a mesh, its spectrum and its potential; 0 without one."""
+    return 24.0 * math.prod(chosen.mesh)
 
 
 def volume_of(cell: Rows) -> float:
@@ -121,17 +133,31 @@ def best(
 
     Cutoffs and densities are taken from ladders, so that similar structures share one choice.
     """
-    volume = volume_of(cell)
-    rho = 2.0 ** round(math.log2(max(atoms, 1) / volume))
     if cutoff is not None and sigma is not None:
         return float(cutoff), float(sigma)
     if cutoff is None and sigma is not None:
         return sigma * math.sqrt(2 * math.log(2 / MELT / accuracy / SHARE)), float(sigma)
     choices = CUTOFFS if cutoff is None else (float(cutoff),)
+    rc = min(choices, key=lambda rc: cost(cell, atoms, accuracy, rc, method, order, mesh))
+    return rc, width(rc, density(cell, atoms), accuracy * SHARE)
 
-    def cost(rc: float) -> float:
-        pairs = 0.5 * atoms * (atoms / volume) * 4 / 3 * math.pi * rc**3
-        return PAIR_COST * pairs + plan(cell, atoms, p, width(rc, rho, accuracy * SHARE), accuracy, method, order, mesh).cost
 
-    rc = min(choices, key=cost)
-    return rc, width(rc, rho, accuracy * SHARE)
+def cost(
+    cell: Rows,
+    atoms: int,
+    accuracy: float,
+    cutoff: float,
+    method: str = "auto",
+    order: int | None = None,
+    mesh: tuple[int, int, int] | None = None,
+) -> float:
+    """Time of the whole sum in ns of one core, for a cutoff (Å) in real space; infinite for a mesh that does not fit."""
+    pairs = 0.5 * atoms * (atoms / volume_of(cell)) * 4 / 3 * math.pi * cutoff**3
+    sigma = width(cutoff, density(cell, atoms), accuracy * SHARE)
+    far = cheapest(cell, atoms, sigma, accuracy, method, order, mesh)
+    return PAIR_COST * pairs + far.cost if memory(far) <= MOST_BYTES else math.inf
+
+
+def density(cell: Rows, atoms: int) -> float:
+    """Atoms per Å^3, rounded to a power of two."""
+    return 2.0 ** round(math.log2(max(atoms, 1) / volume_of(cell)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from composer.errors import DataError
 from composer.neighbors import Batch, build_batch
+from composer.ops import sites as forms
 from composer.ops.native import Call, Split
 from composer.ops.sites import Form, Moves, Sites, Values
 
@@ -36,17 +39,20 @@ def of_batch(batch: Batch) -> Pairs:
     return Pairs(batch.first, batch.index, batch.ghost_owner, batch.ghost_shift, batch.ghost_offsets)
 
 
-def chosen(sites: Sites, pairs: Sequence[tuple[int, int]]) -> Pairs:
-    """The nearest images of given pairs of atoms of one structure."""
-    i, j = (torch.tensor([p[n] for p in pairs], dtype=torch.int64) for n in (0, 1))
-    d = sites.x[j] - sites.x[i]
-    inverse = torch.linalg.pinv(sites.h[0] * sites.pbc[0, :, None])
-    shift = -((d @ inverse).round()).to(torch.int32) * sites.pbc[0].int()  # [E, 3]
-    order = torch.argsort(i, stable=True)
+def excluded(sites: Sites) -> Pairs:
+    """The nearest images of the pairs that do not interact."""
+    if sites.excluded is None:
+        raise DataError(
+            "A long-range sum without bonded pairs was asked for",
+            "The structures name none",
+            'Give them info["excluded"] = [[0, 1], ...] or arrays["mol-id"], or write excluded=False',
+        )
+    i, j = sites.excluded[torch.argsort(sites.excluded[:, 0], stable=True)].T
+    home = forms.home(sites.offsets)
+    inverse = torch.linalg.pinv(sites.h * sites.pbc[:, :, None])[home[i]]  # [E, 3, 3]
+    shift = -torch.einsum("ea,eab->eb", sites.x[j] - sites.x[i], inverse).round().int() * sites.pbc[home[i]].int()  # [E, 3]
     first = torch.zeros(len(sites.x) + 1, dtype=torch.int64).index_add_(0, i + 1, torch.ones_like(i)).cumsum(0)
-    count = len(sites.x)
-    ghosts = torch.tensor([0, len(pairs)])
-    return Pairs(first, torch.arange(count, count + len(pairs), dtype=torch.int32), j[order].int(), shift[order].contiguous(), ghosts)
+    return Pairs(first, torch.arange(len(home), len(home) + len(i), dtype=torch.int32), j.int(), shift.contiguous(), first[sites.offsets])
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,23 @@ class Short:
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
         call = Call(Split(self.p, self.sigma, self.cutoff), sites, u, moves, slopes)
         p = self.pairs
-        call.more = {"first": p.first, "index": p.index, "owner": p.owner, "shift": p.shift, "ghost_offsets": p.ghost_offsets}
+        call.point(first=p.first, index=p.index, owner=p.owner, shift=p.shift, ghost_offsets=p.ghost_offsets)
         return call.run("short_range")
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """What pairs of `sites.excluded` feel of each other: 1/r^p, less its short-range part of width `damping` (Å) unless that is 0."""
+
+    p: float
+    damping: float = 0.0
+
+    def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
+        pairs = excluded(sites)
+        parts: list[tuple[float, Form]] = [(1.0, Short(self.p, 0.0, math.inf, pairs))]
+        if self.damping:
+            parts.append((-1.0, Short(self.p, self.damping, math.inf, pairs)))
+        return Together(tuple(parts))(sites, u, moves, slopes)
 
 
 @dataclass(frozen=True)

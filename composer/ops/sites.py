@@ -26,6 +26,7 @@ class Sites:
     h: Tensor  # float64 [S, 3, 3], rows are vectors, Å
     pbc: Tensor  # bool [S, 3]
     offsets: Tensor  # int64 [S + 1]
+    excluded: Tensor | None = None  # int64 [E, 2], pairs of atoms of one structure that do not interact
 
     @property
     def structures(self) -> int:
@@ -35,6 +36,26 @@ class Sites:
         """Numbers of the atoms of some structures."""
         offsets = self.offsets.tolist()
         return torch.cat([torch.arange(offsets[s], offsets[s + 1]) for s in chosen])
+
+    def part(self, chosen: Sequence[int]) -> Sites:
+        """Some of the structures."""
+        if len(chosen) == self.structures:
+            return self
+        atoms = self.atoms_of(chosen)
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), self.offsets.diff()[chosen].cumsum(0)])
+        return Sites(self.x[atoms], self.h[chosen], self.pbc[chosen], offsets, self._excluded(atoms))
+
+    def at(self, x: Tensor, h: Tensor) -> Sites:
+        """The same atoms elsewhere."""
+        return Sites(x, h, self.pbc, self.offsets, self.excluded)
+
+    def _excluded(self, atoms: Tensor) -> Tensor | None:
+        if self.excluded is None:
+            return None
+        place = torch.full((len(self.x),), -1)
+        place[atoms] = torch.arange(len(atoms))
+        pairs = place[self.excluded]
+        return pairs[(pairs >= 0).all(1)]
 
 
 class Values(NamedTuple):

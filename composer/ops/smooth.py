@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,6 +24,11 @@ def own(p: float, sigma: float) -> float:
 def background(p: float, sigma: float) -> float:
     """vhat_LR(0) for p > 3, minus the neutralising background for p < 3: the coefficient of Q/V in phi, Å^(3-p)."""
     return 0.0 if p == 3 else math.pi**1.5 * (2 * sigma**2) ** ((3 - p) / 2) / math.gamma(p / 2) * 2 / (p - 3)
+
+
+@lru_cache(maxsize=256)
+def _sizes(mesh: tuple[int, int, int]) -> Tensor:
+    return torch.tensor(mesh)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,16 @@ class Smooth:
         rows = tuple(map(tuple, cell.tolist()))
         return plan(rows, atoms, self.p, self.sigma, self.accuracy, self.method, self.order, self.mesh)
 
+    def words(self, sites: Sites, s: int) -> str:
+        """How the sum is done for the structure s."""
+        match int(sites.pbc[s].sum()):
+            case 0:
+                return "all pairs"
+            case 3:
+                chosen = self.plan(sites.h[s], int(sites.offsets[s + 1] - sites.offsets[s]))
+                return f"k to {chosen.cutoff:.3g}/Å" if chosen.method == "ewald" else f"mesh {chosen.mesh}, order {chosen.order}"
+        return "in a tall cell, without its images"
+
     def scatter(
         self, groups: dict[str, list[int]], sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, plans: dict[int, Plan]
     ) -> tuple[Values, Values | None]:
@@ -72,9 +88,7 @@ class Smooth:
         empty = [torch.zeros(len(u), dtype=u.dtype), torch.zeros_like(sites.x), torch.zeros_like(sites.h)]
         values, along = Values(*empty), None if moves is None else Values(*(e.clone() for e in empty))
         for kind, chosen in groups.items():
-            atoms = sites.atoms_of(chosen)
-            offsets = torch.cat([torch.zeros(1, dtype=torch.int64), sites.offsets.diff()[chosen].cumsum(0)])
-            part = Sites(sites.x[atoms], sites.h[chosen], sites.pbc[chosen], offsets)
+            atoms, part = sites.atoms_of(chosen), sites.part(chosen)
             moved = None if moves is None else Moves(moves.x[atoms], moves.h[chosen], moves.u[atoms])
             found = self.run(kind, part, u[atoms], moved, slopes, plans.get(chosen[0]))
             for out, new in zip((values, along), found):
@@ -100,16 +114,15 @@ class Smooth:
 
     def on_mesh(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, chosen: Plan) -> tuple[Values, Values | None]:
         """Spread, transform, weigh, transform back, gather: two transforms, two more for a derivative along moves."""
-        call, size = self.call(sites, u, moves, slopes, order=chosen.order), list(chosen.mesh)
-        names = ("mesh",) if moves is None else ("mesh", "meshd")
-        call.more = {"size": torch.tensor(size)} | {n: torch.zeros(size, dtype=torch.float64) for n in names}
-        call.more |= {n: torch.zeros(3, 3, dtype=torch.float64) for n in (("strain",) if moves is None else ("strain", "straind"))}
+        call, size = self.call(sites, u, moves, slopes, order=chosen.order), chosen.mesh
+        meshes, strains = (("mesh",), ("strain",)) if moves is None else (("mesh", "meshd"), ("strain", "straind"))
+        call.point(size=_sizes(size), **{n: torch.zeros(size, dtype=torch.float64) for n in meshes})
+        call.point(**{n: torch.zeros(3, 3, dtype=torch.float64) for n in strains})
         call.run("mesh_spread")
-        for n in names:
-            call.more[n] = torch.view_as_real(torch.fft.rfftn(call.more[n]))
+        call.point(**{n: torch.view_as_real(torch.fft.rfftn(call.tensors[n])) for n in meshes})
         call.run("mesh_influence")
-        for n in names:
-            call.more[n] = torch.fft.irfftn(torch.view_as_complex(call.more[n]), s=size, norm="forward")
+        back = {n: torch.view_as_complex(call.tensors[n]) for n in meshes}
+        call.point(**{n: torch.fft.irfftn(spectrum, s=size, norm="forward") for n, spectrum in back.items()})
         return call.run("mesh_gather")
 
     def slabs(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool) -> tuple[Values, Values | None]:
@@ -132,16 +145,13 @@ class Smooth:
         lines = [self.line(sites, s, float(heights[s])) for s in range(sites.structures)]
         counts = torch.tensor([0, *(len(k) for k, _ in lines)]).cumsum(0)
         nodes, weights = (torch.cat(parts) for parts in zip(*lines, strict=True))
-        cell.more = {"open": open_, "length": heights, "nodes": nodes, "weights": weights, "lines": counts}
+        shape = {"open": open_, "length": heights, "nodes": nodes, "weights": weights, "lines": counts}
+        cell.point(**shape)
         cell.run("slab_cell")
         values, along = self(tall, u, moved, slopes)
-        call = self.call(Sites(sites.x, sites.h, sites.pbc, sites.offsets), u, moves, slopes)
-        call.more = cell.more
-        call.values, call.along = values, along
-        call.tensors |= {"phi": values.phi, "gx": values.x, "gh": values.h}
-        if along is not None:
-            call.tensors |= {"phid": along.phi, "gxd": along.x, "ghd": along.h}
-        return call.run("slab")
+        call = self.call(sites, u, moves, slopes)
+        call.point(**shape)
+        return call.run("slab", values, along)
 
     def line(self, sites: Sites, s: int, height: float) -> tuple[Tensor, Tensor]:
         """Nodes k (1/Å) and weights that turn the sum over k = 2 pi n/height into the integral over k; none for p = 1."""

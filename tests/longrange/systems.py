@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
 from torch import Tensor
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "longrange"
@@ -27,6 +28,12 @@ def salt(n: int, shake: float = 0.15, a: float = 5.64, tilted: bool = False, see
     if tilted:
         positions, cell = positions @ TILTED, cell @ TILTED
     return positions, torch.tensor([1.0] * 4 + [-1.0] * 4, dtype=F64).repeat(n**3), cell
+
+
+def rock_salt(n: int, shake: float = 0.15, seed: int = 0) -> Atoms:
+    """The same as ASE Atoms."""
+    x, _, cell = salt(n, shake, seed=seed)
+    return Atoms((["Na"] * 4 + ["Cl"] * 4) * n**3, x.numpy(), cell=cell.numpy(), pbc=True)
 
 
 def random_cell(atoms: int = 7, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,12 +16,7 @@ from composer.fit.gauges import gauges
 from composer.model import Model
 from composer.units import COULOMB
 from terms import Charges, Coulomb, Density, Dispersion, ExteriorPotential, Pair, PairFormula
-from tests.longrange.systems import F64, crystal, salt
-
-
-def rock_salt(n: int, shake: float = 0.15, seed: int = 0) -> Atoms:
-    x, _, cell = salt(n, shake, seed=seed)
-    return Atoms((["Na"] * 4 + ["Cl"] * 4) * n**3, x.numpy(), cell=cell.numpy(), pbc=True)
+from tests.longrange.systems import F64, crystal, rock_salt
 
 
 def test_madelung_energy_of_a_model() -> None:
@@ -78,32 +73,6 @@ def test_exterior_potential_of_a_pair() -> None:
         assert abs(bends[0] - bends[1]) < 0.1 * abs(bends[0]) + 1e-6
 
 
-def test_recovering_charges_from_energies_and_forces() -> None:
-    """Charges of a salt are found within 1 % from energies and forces alone, together with a pair potential."""
-    truth = Model(Pair(cutoff=4.5, n_max=3) + Coulomb(Charges(learn="per species"), accuracy=1e-4), ["Na", "Cl"])
-    random = torch.Generator().manual_seed(2)
-    pair = 0.3 * torch.randn(3, 3, dtype=F64, generator=random)
-    truth = truth.with_parameters({"Coulomb.Charges.charge": torch.tensor([0.8, -0.8], dtype=F64), "Pair.coefficients": pair})
-    frames = []
-    for seed in range(6):
-        atoms = rock_salt(1, shake=0.25, seed=seed)
-        atoms.set_cell(atoms.cell * (0.94 + 0.03 * seed), scale_atoms=True)
-        found = truth(atoms)
-        frames.append((atoms, float(found.energy), found.forces))
-    start = Model(truth.expression, ["Na", "Cl"])
-    theta = start.theta.clone()
-    for _ in range(12):  # Gauss-Newton
-        model = start.with_parameters(theta)
-        rows, residuals = [], []
-        for atoms, energy, forces in frames:
-            found, columns = model(atoms), model.jacobian(atoms)
-            rows += [columns.energy, columns.forces.reshape(-1, model.size)]
-            residuals += [found.energy - energy, (found.forces - forces).reshape(-1)]
-        theta = theta - torch.linalg.lstsq(torch.cat(rows), torch.cat(residuals)[:, None], driver="gelsd").solution[:, 0]
-    charge = start.with_parameters(theta).parameters["Coulomb.Charges.charge"]
-    assert abs(abs(float(charge[0] - charge[1])) / 1.6 - 1) < 0.01
-
-
 def test_energy_is_kept_in_motion() -> None:
     """A melt of 64 ions: the drift of 300 steps of velocity Verlet is far below a thousandth of the kinetic energy."""
     from ase import units
@@ -155,3 +124,14 @@ def test_the_face_offers_the_sums_and_a_formula_is_a_pair() -> None:
     assert composer.longrange.potential(x, q, cell).shape == q.shape
     numbers = {"A": 1000.0, "rho": 0.3}
     assert Pair("A*exp(-r/rho)", cutoff=8, **numbers) == PairFormula("A*exp(-r/rho)", cutoff=8, **numbers)  # type: ignore[call-arg]
+
+
+def test_the_plan_is_printed() -> None:
+    """Method, width, mesh and order for each kind of structure."""
+    model = Model(Coulomb(Charges({"Na": 1, "Cl": -1}), accuracy=1e-4), ["Na", "Cl"])
+    slab, large = rock_salt(1), rock_salt(6)
+    slab.pbc = (True, True, False)
+    lines = model.plan([rock_salt(1), large, slab, Atoms("NaCl", [[0, 0, 0], [2.5, 0, 0]])]).splitlines()
+    assert [word in line for word, line in zip(("k to", "order", "tall cell", "all pairs"), lines)] == [True] * 4
+    assert all("sigma 1.7" in line and "accuracy 0.0001" in line for line in lines)
+    assert Model(Pair(cutoff=4.0), ["Na"]).plan(Atoms("Na")) == ""

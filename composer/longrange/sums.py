@@ -1,0 +1,203 @@
+"""How 1/r^p is summed for given structures: chosen from an accuracy, with the neighbours found, ready for calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from composer.errors import DataError
+from composer.longrange.arguments import check, read_sites, volume_cell
+from composer.longrange.derivatives import Known, Potential, PotentialAndSlopes, PotentialBothWays, potential_and_slopes
+from composer.ops import sites as forms
+from composer.ops.plan import best
+from composer.ops.short import AllPairs, Excluded, Short, Together, neighbors
+from composer.ops.sites import Form, Moves, Sites, Values
+from composer.ops.smooth import Smooth
+
+F64 = torch.float64
+
+
+class NetCharge(UserWarning):
+    """A structure whose charges do not sum to zero was given a neutralising background."""
+
+
+class Evaluated(NamedTuple):
+    """What `Sum.evaluate` gives, in units of charge^2/Å^p and Å."""
+
+    energy: Tensor  # [S], sum_i q_i phi_i / 2
+    forces: Tensor  # [N, 3]
+    virial: Tensor  # [S, 3, 3], -dE/dstrain = -V stress
+    potentials: Tensor  # [N]
+
+
+def potential(
+    positions: Tensor,
+    charges: Tensor,
+    cell: Tensor | None = None,
+    p: float = 1.0,
+    method: str = "auto",
+    accuracy: float = 1e-6,
+    **options: Any,
+) -> Tensor:
+    """phi_i = sum_j q_j / |r_ij|^p over all other ions and all images (tin-foil boundary), by torch.autograd in everything twice.
+
+    Arguments: positions [N, 3] (Å); charges [N] or [N, C], C channels; cell [3, 3] (Å, vectors in rows) or None for open space; p > 0; method
+    "auto", "direct" (open space), "ewald" or "mesh"; accuracy, r.m.s. force error relative to that of a melt of the same charges;
+    options of `prepare`.
+    Returns: phi like the charges, charge/Å^p. dE/dq_i = phi_i for E = sum_i q_i phi_i / 2.
+    Errors: DataError for shapes, numbers that are not finite, cells without volume, atoms on top of each other.
+    """
+    return prepare(positions, cell, p, method, accuracy, **options).potential(positions, charges, cell)
+
+
+def prepare(
+    positions: Tensor,
+    cell: Tensor | None = None,
+    p: float = 1.0,
+    method: str = "auto",
+    accuracy: float = 1e-6,
+    *,
+    periodic: Any = None,
+    offsets: Tensor | None = None,
+    excluded: Sequence[tuple[int, int]] = (),
+    cutoff: float | None = None,
+    sigma: float | None = None,
+    order: int | None = None,
+    mesh: tuple[int, int, int] | None = None,
+    skin: float = 0.0,
+    net: str = "warn",
+) -> Sum:
+    """Choose how to sum and find the neighbours, for calls at these positions or nearby (within half the skin).
+
+    Arguments: as `potential`; periodic, three flags (one set or one for each structure), all by default if there is a cell; offsets [S + 1]
+    for S structures one after the other, cells then [S, 3, 3]; excluded, pairs of atoms of one structure whose nearest images do not
+    interact (bonded atoms); cutoff and sigma (Å), order and mesh to fix these by hand; skin (Å) of the list; net "warn", "background" or
+    "refuse", what to do with a net charge.
+    Returns: a Sum.
+    """
+    sites = read_sites(positions, cell, periodic, offsets)
+    check(sites, p, method, accuracy, net, positions)
+    parts: list[tuple[list[int], Form]] = []
+    groups: dict[tuple, list[int]] = {}
+    for s in range(sites.structures):
+        atoms = int(sites.offsets[s + 1] - sites.offsets[s])
+        open_ = not bool(sites.pbc[s].any())
+        if method == "direct" and not open_:
+            raise DataError(
+                "A direct sum over a periodic structure was asked for", "It does not converge", 'Write method="auto", or leave the cell out'
+            )
+        key = (
+            () if open_ else best(tuple(map(tuple, volume_cell(sites, s).tolist())), atoms, p, accuracy, method, cutoff, sigma, order, mesh)
+        )
+        groups.setdefault(key, []).append(s)
+    for key, members in groups.items():
+        if not key:
+            parts.append((members, AllPairs(p)))
+            continue
+        smooth = Smooth(p, key[1], accuracy, "auto" if method == "direct" else method, order, mesh)
+        part = sites.part(members)
+        parts.append((members, Together(((1.0, Short(p, key[1], key[0], neighbors(part, key[0], skin))), (1.0, smooth)))))
+    if len(excluded):
+        sites = dataclasses.replace(sites, excluded=torch.as_tensor(excluded, dtype=torch.int64))
+        parts = [(m, Together(((1.0, f), (-1.0, Excluded(p))))) for m, f in parts]
+    return Sum(sites, p, accuracy, net, parts)
+
+
+class Sum(Known):
+    """A way to sum, ready for calls; immutable."""
+
+    def __init__(self, sites: Sites, p: float, accuracy: float, net: str, parts: list[tuple[list[int], Form]]) -> None:
+        super().__init__(sites)
+        self.p, self.accuracy, self.net, self.parts = p, accuracy, net, parts
+
+    def potential(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Tensor:
+        """phi as of `composer.longrange.potential`, at other positions, charges and cells."""
+        x, h, q = self.given(positions, charges, cell)
+        function = Potential if torch.compiler.is_compiling() else PotentialBothWays
+        if q.dim() == 1:
+            return function.apply(x, h, q, self.number).to(charges.dtype)
+        return torch.stack([function.apply(x, h, c, self.number) for c in q.T], 1).to(charges.dtype)
+
+    def evaluate(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Evaluated:
+        """Energy, forces, virial and potentials at once; charges [N]. One sum, and one more for derivatives of forces by charges."""
+        x, h, q = self.given(positions, charges, cell)
+        function = PotentialAndSlopes if any(t.requires_grad for t in (x, h, q)) else None
+        given = (x.contiguous(), h.contiguous(), q.contiguous())
+        phi, by_x, by_h = potential_and_slopes(*given, self.number) if function is None else function.apply(*given, self.number)
+        site = q * phi / 2
+        if self.sites.structures == 1:
+            energy, moments = site.sum()[None], (x.T @ by_x)[None]
+        else:
+            place = forms.home(self.sites.offsets)
+            energy = torch.zeros(self.sites.structures, dtype=F64).index_add(0, place, site)
+            moments = torch.zeros_like(h).index_add(0, place, x[:, :, None] * by_x[:, None, :])
+        virial = moments + h.transpose(1, 2) @ by_h
+        return Evaluated(energy, -by_x / 2, -virial / 2, phi)
+
+    def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
+        """The form u A u, see `composer.ops.sites.Form`."""
+        if len(self.parts) == 1:
+            return self.parts[0][1](sites, u, moves, slopes)
+        empty = (torch.zeros_like(u), torch.zeros_like(sites.x), torch.zeros_like(sites.h))
+        totals = [Values(*(e.clone() for e in empty)) for _ in range(2)]
+        for members, form in self.parts:
+            atoms, part = sites.atoms_of(members), sites.part(members)
+            moved = None if moves is None else Moves(moves.x[atoms], moves.h[members], moves.u[atoms])
+            for total, new in zip(totals, form(part, u[atoms], moved, slopes)):
+                if new is not None:
+                    total.phi[atoms], total.x[atoms], total.h[members] = new.phi, new.x, new.h
+        return totals[0], None if moves is None else totals[1]
+
+    def describe(self) -> str:
+        """How each group of structures is summed."""
+        lines = [f"1/r^{self.p:g}, relative force error {self.accuracy:g}"]
+        for members, form in self.parts:
+            lines.append(f"  {len(members)} structures: {_words(form, self.sites, members[0])}")
+        return "\n".join(lines)
+
+    def given(self, positions: Tensor, charges: Tensor, cell: Tensor | None, check: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        count, s = len(self.sites.x), self.sites.structures
+        if tuple(positions.shape) != (count, 3) or charges.dim() not in (1, 2) or len(charges) != count:
+            raise DataError(
+                f"A long-range sum over {count} atoms was asked for",
+                f"Positions have the shape {list(positions.shape)}, charges {list(charges.shape)}",
+                f"Pass [{count}, 3] and [{count}] or [{count}, channels]",
+            )
+        h = self.sites.h if cell is None else cell.to(F64).reshape(s, 3, 3)
+        if check and self.net != "background":
+            self._neutral(charges.detach())
+        return positions.to(F64), h, charges.to(F64)
+
+    def _neutral(self, q: Tensor) -> None:
+        if self.sites.structures == 1 and q.dim() == 1 and abs(float(q.sum())) <= 1e-7 * float(q.abs().sum()):
+            return
+        place, s = forms.home(self.sites.offsets), self.sites.structures
+        q = (q if q.dim() == 2 else q[:, None]).to(F64)
+        total, scale = (torch.zeros(s, q.shape[1], dtype=F64).index_add_(0, place, t) for t in (q, q.abs()))
+        bad = ((total.abs() > 1e-7 * scale).any(1) & self.sites.pbc.any(1)).nonzero().flatten().tolist()
+        if not bad or self.p >= 3:
+            return
+        found = f"The charges of structure {bad[0]} sum to {total[bad[0]].tolist()}"
+        if self.net == "refuse":
+            raise DataError("A long-range sum over neutral structures was asked for", found, 'Neutralise them, or write net="background"')
+        warnings.warn(f"{found}; a uniform background neutralises them. Write net='background' to say that this is meant.", NetCharge, 4)
+
+
+def _words(form: Form, sites: Sites, s: int) -> str:
+    """How a form is summed, for the structure s."""
+    if isinstance(form, AllPairs):
+        return "all pairs, no cutoff"
+    if not isinstance(form, Together):
+        return ""
+    words = [_words(part, sites, s) for w, part in form.parts if w > 0]  # nested sums
+    for part in form.parts:
+        if isinstance(part[1], Short) and part[0] > 0:
+            words.append(f"pairs to {part[1].cutoff:.3g} Å, sigma {part[1].sigma:.3g} Å")
+        if isinstance(part[1], Smooth):
+            words.append(part[1].words(sites, s))
+    return ", ".join(w for w in words if w)
