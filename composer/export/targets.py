@@ -22,7 +22,7 @@ class Target:
     bar: float = 1e-10  # allowed difference, relative
     periodic: bool = False  # whether its engine takes periodic structures alone
     package: str = ""  # what has to be installed
-    whole: bool = False  # whether it runs the model itself, sums over all atoms included
+    whole: bool = False  # whether it runs the model itself, sums over all atoms included, or has sums of its own
 
     @property
     def write(self) -> Callable[[Model, Path, str], str]:
@@ -50,7 +50,7 @@ class Target:
 
 TARGETS: dict[str, Target] = {
     "c": Target("c", "one dependency-free potential.c and potential.h"),
-    "lammps": Target("to_lammps", "a library for pair_style composer, with newton on or off and MPI"),
+    "lammps": Target("to_lammps", "a library for pair_style composer, with newton on or off and MPI", whole=True),
     "sw": Target("sw", "a Stillinger-Weber file of LAMMPS"),
     "tersoff": Target("tersoff", "a Tersoff file of LAMMPS"),
     "lepton": Target("lepton", "formulas for pair_style lepton of LAMMPS, for sums over pairs"),
