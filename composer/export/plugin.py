@@ -38,7 +38,7 @@ def lammps_plugin(out: str | Path | None = None, source: str | Path | None = Non
     if built is None:
         with cache.writing(name) as workplace:
             made = workplace / NAME
-            run_compiler([*compiler.command, *flags, str(SOURCES / "pair_composer.cpp"), "-shared", "-o", str(made), "-ldl"])
+            run_compiler([*compiler.command, *flags, *map(str, sorted(SOURCES.glob("*.cpp"))), "-shared", "-o", str(made), "-ldl"])
             built = workplace.parent / name
             cache.keep(made, built)
     if out is None:
