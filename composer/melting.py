@@ -20,7 +20,6 @@ from composer.properties import draws, evaluator
 HOT = 3.0  # times the highest temperature: where half of the box is melted
 ROOM = 1.15  # times the volume of the crystal: where a liquid forms fast
 FRICTION, HEAT_BATH, PRESSURE_BATH = 0.02, 100.0, 500.0  # 1/fs, fs, fs
-DECIDED = (0.25, 0.75)  # of the order of the crystal: below it all is liquid, above it all is crystal
 PIECES = 20  # of a run, after each of which its order is looked at
 PEAKS = 6  # reciprocal vectors that tell order
 
@@ -128,9 +127,8 @@ class _Box:
         for _ in range(PIECES):
             run.run(self.steps // PIECES)
             found.append(order(run.atoms, self.peaks))
-            if not DECIDED[0] < found[-1] / order(self.crystal, self.peaks) < DECIDED[1]:
-                return bool(found[-1] > found[0])
-        return bool(np.polyfit(range(PIECES), found, 1)[0] > 0)
+        settled = found[PIECES // 4 :]  # before, the box takes up the new temperature
+        return bool(np.polyfit(range(len(settled)), settled, 1)[0] > 0)
 
     def result(self, low: float, high: float) -> Melting:
         """Heat of fusion from a run of either phase, and the deviation from the models that the fit would as well have given."""

@@ -11,6 +11,8 @@ from metatomic.torch import ModelOutput, NeighborListOptions, System
 class Potential(torch.nn.Module):
     """Site energies (eV) by a program of padded neighbours (d [n, m, 3] Å, species [n], owner [n, m], real [n, m]), for metatomic."""
 
+    species: torch.Tensor
+
     def __init__(self, program: torch.nn.Module, numbers: List[int], cutoff: float) -> None:  # noqa: UP006
         super().__init__()
         self.program = program
