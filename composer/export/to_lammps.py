@@ -44,7 +44,7 @@ def write(model: Model, folder: Path, shown: str) -> str:
     if has_lammps():
         shutil.copyfile(lammps_plugin(), folder / NAME)
     else:
-        plugin = NAME
+        plugin = f"./{NAME}"
     lines = _lines(model, plugin, f"{shown}/{DESCRIPTION}", far)
     (folder / INPUT).write_text((CHARGED if far else HEAD) + "\n".join(lines) + "\n")
     hint = "" if has_lammps() else f"\nNo LAMMPS was found: build {NAME} with composer lammps-plugin where it is."
