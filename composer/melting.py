@@ -17,7 +17,7 @@ from analysis.properties import relax_crystal
 from composer.errors import DataError
 from composer.properties import draws, evaluator
 
-HOT = 3.0  # times the highest temperature: where half of the box is melted
+HOT = 2.0  # times the highest temperature: where half of the box is melted
 ROOM = 1.15  # times the volume of the crystal: where a liquid forms fast
 FRICTION, HEAT_BATH, PRESSURE_BATH = 0.02, 100.0, 500.0  # 1/fs, fs, fs
 PIECES = 20  # of a run, after each of which its order is looked at
@@ -127,7 +127,7 @@ class _Box:
         for _ in range(PIECES):
             run.run(self.steps // PIECES)
             found.append(order(run.atoms, self.peaks))
-        settled = found[PIECES // 4 :]  # before, the box takes up the new temperature
+        settled = found[PIECES // 2 :]  # before, the box takes up the new temperature
         return bool(np.polyfit(range(len(settled)), settled, 1)[0] > 0)
 
     def result(self, low: float, high: float) -> Melting:

@@ -8,7 +8,7 @@ import pytest
 from ase import Atoms
 
 from composer.errors import DataError
-from composer.melting import melt, order, peaks
+from composer.melting import _Box, melt, order, peaks
 from composer.model import Model
 from terms import LennardJones
 
@@ -34,12 +34,15 @@ def test_order_is_one_in_a_crystal_and_small_in_a_liquid() -> None:
     assert order(box, vectors) < 0.15
 
 
-def test_argon_melts_between_two_temperatures(argon: Model) -> None:
-    found = melt(argon, crystal(), (40.0, 160.0), atoms=250, steps=1600, resolution=0.6)
-    assert found.low == 70.0 and found.high == 100.0
-    assert 0.005 < found.heat < 0.02  # eV/atom; argon: 0.0122
-    assert found.deviation is not None and 0.3 < found.deviation < 5.0  # 1 % of epsilon moves the melting point by 1 %
-    assert "85 ± 15 K" in str(found)
+def test_argon_freezes_below_its_melting_point_and_melts_above(argon: Model) -> None:
+    box = _Box(argon, crystal(), 250, 1200, 0)
+    mixed = box.half_liquid(250.0)
+    assert 0.4 < order(mixed, box.peaks) < 0.9
+    assert box.freezes(mixed, 60.0) and not box.freezes(mixed, 130.0)
+    found = box.result(60.0, 110.0)
+    assert 0.004 < found.heat < 0.02  # eV/atom; argon: 0.0122
+    assert found.deviation is not None and 0.2 < found.deviation < 5.0  # 1 % of epsilon moves the melting point by 1 %
+    assert "85 ± 25 K" in str(found)
 
 
 def test_what_cannot_be_melted_is_refused(argon: Model) -> None:
