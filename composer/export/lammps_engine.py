@@ -23,11 +23,12 @@ QUIET = ["-screen", "none", "-log", "none", "-nocite"]
 class Lammps:
     """A LAMMPS with one set of pair style lines, called on structures.
 
-    Arguments: species, the atom types in order; commands, the lines from `plugin load` or `pair_style` on; skin, Å.
+    Arguments: species, the atom types in order; commands, the lines from `plugin load` or `pair_style` on; skin, Å; options, lines
+    before the box; error, relative, of its sums over all images (0 for none: with such sums structures must be periodic).
     """
 
-    def __init__(self, species: Sequence[str], commands: Sequence[str], skin: float = 1.0, options: str = "") -> None:
-        self.species, self.commands, self.skin, self.options = tuple(species), tuple(commands), skin, options
+    def __init__(self, species: Sequence[str], commands: Sequence[str], skin: float = 1.0, options: str = "", error: float = 0.0) -> None:
+        self.species, self.commands, self.skin, self.options, self.error = tuple(species), tuple(commands), skin, options, error
 
     def __call__(self, atoms: Atoms) -> Values:
         """Energy, forces, virial and site energies of a structure."""
@@ -103,7 +104,7 @@ def box_commands(box: np.ndarray, periodic: bool, kinds: int, options: str = "")
     lines = [
         "units metal",
         *options.split("\n"),
-        "atom_style atomic",
+        "atom_style charge",
         "atom_modify map array sort 0 0",
         f"boundary {'p p p' if periodic else 'f f f'}",
     ]

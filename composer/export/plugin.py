@@ -29,7 +29,14 @@ def lammps_plugin(out: str | Path | None = None, source: str | Path | None = Non
     """
     headers, version = _headers(source)
     compiler = find_compiler()
-    flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", f'-DCOMPOSER_LAMMPS_VERSION="{version}"']
+    flags = [
+        "-std=c++17",
+        "-O2",
+        "-fPIC",
+        "-fvisibility=hidden",
+        f'-DCOMPOSER_LAMMPS_VERSION="{version}"',
+        f"-fmacro-prefix-map={SOURCES}/=",
+    ]
     flags += [f"-I{folder}" for folder in (headers, _mpi(mpi, source), Path(__file__).parent) if folder is not None]
     texts = [f.read_bytes() for f in sorted(SOURCES.glob("*.[ch]*"))] + [(Path(__file__).parent / "potential.h").read_bytes()]
     key = hashlib.sha256(b"\0".join([*texts, " ".join([*flags, *compiler.command, compiler.version]).encode()])).hexdigest()[:40]
@@ -38,7 +45,7 @@ def lammps_plugin(out: str | Path | None = None, source: str | Path | None = Non
     if built is None:
         with cache.writing(name) as workplace:
             made = workplace / NAME
-            run_compiler([*compiler.command, *flags, str(SOURCES / "pair_composer.cpp"), "-shared", "-o", str(made), "-ldl"])
+            run_compiler([*compiler.command, *flags, *map(str, sorted(SOURCES.glob("*.cpp"))), "-shared", "-o", str(made), "-ldl"])
             built = workplace.parent / name
             cache.keep(made, built)
     if out is None:

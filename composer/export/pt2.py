@@ -33,7 +33,7 @@ Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """Padded neighbours, as the reference reads them."""
 
     owner: Tensor  # [n, m]
@@ -52,7 +52,7 @@ class Program:
         d = x[owner] + shift - x[:, None]  # [n, m, 3]
 
         def energy(d: Tensor) -> tuple[Tensor, Tensor]:
-            energies = padded_values(self.node, _Rows(owner, real), d, species, self.count, self.tables)
+            energies = padded_values(self.node, Rows(owner, real), d, species, self.count, self.tables)
             return energies.sum() + 0.0 * d.sum(), energies  # a constant energy has forces too
 
         slope, (total, energies) = torch.func.grad_and_value(energy, has_aux=True)(d)
@@ -78,7 +78,7 @@ def inputs(model: Model, structure: Any) -> Inputs:
 def write(model: Model, folder: Path, shown: str) -> str:
     """Write the exported program and the package that is compiled from it for this processor."""
     exported = traced(model)
-    with _quiet():
+    with quiet():
         torch.export.save(exported, folder / EXPORTED)
     build(exported, folder, {"species": " ".join(model.species), "cutoff": repr(model.cutoff), "units": "eV, Å"})
     load = f'torch._inductor.aoti_load_package("{shown}/{PACKAGE}")'
@@ -93,13 +93,13 @@ def traced(model: Model) -> Any:
     example = inputs(model, random_structures(model.species, seed=9, periodic=True)[0])
     n, m = torch.export.Dim("n", min=2), torch.export.Dim("m", min=2)
     dynamic = ({0: n}, {0: n}, {0: n, 1: m}, {0: n, 1: m}, {0: n, 1: m})
-    with _quiet():
+    with quiet():
         graph = make_fx(Program(model), tracing_mode="symbolic", _allow_non_fake_inputs=True)(*example)
         return torch.export.export(graph, example, dynamic_shapes=dynamic, strict=False)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the warnings that torch gives about itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -110,7 +110,7 @@ def build(exported: Any, folder: Path, about: dict[str, str]) -> None:
     """Compile the exported program for this processor. Errors: BackendError when torch cannot."""
     settings = {"aot_inductor.metadata": about}
     try:
-        with _quiet():
+        with quiet():
             torch._inductor.aoti_compile_and_package(exported, package_path=str(folder / PACKAGE), inductor_configs=settings)
     except Exception as error:  # torch raises many kinds, all mean the same
         raise BackendError(

@@ -22,7 +22,7 @@ class Target:
     bar: float = 1e-10  # allowed difference, relative
     periodic: bool = False  # whether its engine takes periodic structures alone
     package: str = ""  # what has to be installed
-    whole: bool = False  # whether it runs the model itself, sums over all atoms included
+    whole: bool = False  # whether it runs the model itself, sums over all atoms included, or has sums of its own
 
     @property
     def write(self) -> Callable[[Model, Path, str], str]:
@@ -50,7 +50,7 @@ class Target:
 
 TARGETS: dict[str, Target] = {
     "c": Target("c", "one dependency-free potential.c and potential.h"),
-    "lammps": Target("to_lammps", "a library for pair_style composer, with newton on or off and MPI"),
+    "lammps": Target("to_lammps", "a library for pair_style composer, with newton on or off and MPI", whole=True),
     "sw": Target("sw", "a Stillinger-Weber file of LAMMPS"),
     "tersoff": Target("tersoff", "a Tersoff file of LAMMPS"),
     "lepton": Target("lepton", "formulas for pair_style lepton of LAMMPS, for sums over pairs"),
@@ -58,6 +58,8 @@ TARGETS: dict[str, Target] = {
     "eam": Target("eam", "a setfl file for eam/alloy or eam/fs, for pairs and a function of one density", bar=1e-6),
     "gpumd": Target("to_gpumd", "a nep.txt for GPUMD, of NEP or ZBL + NEP", bar=1e-4),
     "pt2": Target("pt2", "the program in torch, compiled ahead of time"),
+    "mliap": Target("mliap", "an object for pair_style mliap unified of LAMMPS, for expressions that read no field of a neighbour"),
+    "metatomic": Target("to_metatomic", "a TorchScript file for the engines of metatomic", package="metatomic-torch"),
     "torchsim": Target("torchsim", "a ModelInterface of TorchSim", package="torch-sim-atomistic", whole=True),
     "openmm": Target("to_openmm", "a CustomNonbondedForce or a PythonForce of OpenMM", package="openmm", whole=True),
     "ipi": Target("ipi", "a client of i-PI over a socket", whole=True),

@@ -6,11 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from composer.codegen.program import is_global, walk
 from composer.errors import AlgebraError, DataError
 from composer.export import folder as folders
 from composer.export.check import demand, worst
 from composer.export.folder import Export
+from composer.export.kspace import sums
 from composer.export.structures import random_structures
 from composer.export.targets import TARGETS, find_target
 from composer.model import Model
@@ -68,11 +68,11 @@ def _file(model: Model, path: Path, target: str, seed: int) -> Export:
 
 def _neighbors_suffice(model: Model, target: str, whole: bool) -> None:
     """Refuse a model with sums over all atoms where the other program knows neighbours alone."""
-    found = sorted({str(n.data[0]) for n in walk([model.node]) if is_global(n)})
+    found = sorted({str(n.data[0]) for n in sums(model.node)})
     if found and not whole:
         able = ", ".join(name for name, t in TARGETS.items() if t.whole)
         raise AlgebraError(
             f"An export of {model.expression} to {target} was asked for",
             f"It sums over all atoms and images ({', '.join(found)}), which this target cannot",
-            f"Export to one of {able}, or give fixed charges to the other program by hand and export the rest",
+            f"Export to one of {able}",
         )

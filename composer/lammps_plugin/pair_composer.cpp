@@ -6,11 +6,13 @@
 #include "domain.h"
 #include "error.h"
 #include "force.h"
+#include "kspace.h"
 #include "memory.h"
 #include "neigh_list.h"
 #include "neighbor.h"
 #include "update.h"
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 using namespace LAMMPS_NS;
@@ -49,6 +51,7 @@ void PairComposer::open(const std::string &file) {
     const int *arrays;
     most = std::max({most, potential->forward(n, &arrays), potential->backward(n, &arrays)});
   }
+  ewaldflag = pppmflag = potential->charges.empty() ? 0 : 1;
   comm_forward = most;
   comm_reverse = comm_reverse_off = std::max(most, 9);
 }
@@ -93,7 +96,30 @@ void PairComposer::act_on_types() {
     for (int j = 1; j <= atom->ntypes; j++) setflag[i][j] = species_of_type[i] >= 0 && species_of_type[j] >= 0;
 }
 
-void PairComposer::init_style() { neighbor->add_request(this, NeighConst::REQ_FULL); }
+void PairComposer::init_style() {
+  neighbor->add_request(this, NeighConst::REQ_FULL);
+  if (!potential->charges.empty()) check_charges();
+}
+
+// Charges do their near part here and the rest in kspace_style: both must mean the same.
+void PairComposer::check_charges() const {
+  const double gewald = potential->gewald;
+  if (!force->kspace || fabs(force->kspace->g_ewald - gewald) > 1e-9 * gewald || force->dielectric != 1.0)
+    error->all(FLERR, "pair_style composer leaves the far part of its charges to kspace_style, with its own g_ewald and dielectric 1. Write kspace_style pppm 1e-6 and kspace_modify gewald {:.17g}, as in potential.lmp", gewald);
+  for (int i = 0; i < atom->nlocal; i++) {
+    const int type = atom->type[i];
+    if (species_of_type[type] < 0) continue;
+    const double charge = potential->charges[species_of_type[type]];
+    if (fabs(atom->q[i] - charge) > 1e-6)
+      error->one(FLERR, "An atom of type {} has the charge {:.8g}, and the model was made for {:.8g}. Write set type {} charge {:.17g}", type, atom->q[i], charge, type, charge);
+  }
+}
+
+// What kspace_style asks for: where the near part of charges ends.
+void *PairComposer::extract(const char *name, int &dimension) {
+  dimension = 0;
+  return strcmp(name, "cut_coul") == 0 && !potential->charges.empty() ? &potential->cutoff : nullptr;
+}
 
 double PairComposer::init_one(int, int) { return potential->cutoff; }
 
@@ -266,31 +292,4 @@ std::string PairComposer::read_text(FILE *fp) {
 
 double PairComposer::memory_usage() {
   return Pair::memory_usage() + 8.0 * double(fields.size() + own_forces.size() + own_virials.size() + scratch.size()) + 4.0 * double(species.size());
-}
-
-// ---- plugin ----
-
-extern "C" {
-typedef void *(plugin_factory1)(void *);
-typedef void *(plugin_factory2)(void *, int, char **);
-typedef struct {
-  const char *version, *style, *name, *info, *author;
-  union { plugin_factory1 *v1; plugin_factory2 *v2; } creator;
-  void *handle;
-} plugin_t;
-typedef void (*plugin_register)(plugin_t *, void *);
-}
-
-static void *create(void *lmp) { return new PairComposer(static_cast<LAMMPS *>(lmp)); }
-
-extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *lmp, void *handle, void *registration) {
-  plugin_t plugin{};
-  plugin.version = COMPOSER_LAMMPS_VERSION;
-  plugin.style = "pair";
-  plugin.name = "composer";
-  plugin.info = "models exported by composer";
-  plugin.author = "The composer authors";
-  plugin.creator.v1 = create;
-  plugin.handle = handle;
-  reinterpret_cast<plugin_register>(registration)(&plugin, lmp);
 }

@@ -15,6 +15,7 @@ class PairComposer : public Pair {
   void coeff(int, char **) override;
   void init_style() override;
   double init_one(int, int) override;
+  void *extract(const char *, int &) override;
   void write_restart(FILE *) override;
   void read_restart(FILE *) override;
   void write_restart_settings(FILE *) override;
@@ -40,6 +41,7 @@ class PairComposer : public Pair {
   std::vector<std::pair<double *, int>> cargo;
 
   void open(const std::string &);
+  void check_charges() const;
   void allocate();
   void act_on_types();
   void prepare(int);

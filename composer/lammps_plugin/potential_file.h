@@ -42,7 +42,8 @@ inline std::set<std::string> processor() {
 struct Potential {
   std::string path;
   std::vector<std::string> species;
-  double cutoff = 0;
+  std::vector<double> charges;    // of the species, e; what they do far away is left to kspace_style
+  double cutoff = 0, gewald = 0;
   void *handle = nullptr;
   int (*stages)() = nullptr, (*arrays)() = nullptr, (*energy_array)() = nullptr;
   int (*forward)(int, const int **) = nullptr, (*backward)(int, const int **) = nullptr;
@@ -68,6 +69,9 @@ struct Potential {
       if (w[0] == "sha256") hash = w[1];
       if (w[0] == "cutoff") cutoff = std::stod(w[1]);
       if (w[0] == "species") species.assign(w.begin() + 1, w.end());
+      if (w[0] == "gewald") gewald = std::stod(w[1]);
+      if (w[0] == "charges")
+        for (size_t n = 1; n < w.size(); n++) charges.push_back(std::stod(w[n]));
       if (w[0] == "cpu") cpu.assign(w.begin() + 1, w.end());
     }
     const auto here = processor();

