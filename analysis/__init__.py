@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .boundary import Geodesic, geodesic
     from .criteria import aic, aicc, bic, effective_count, evidence, tic, tic_trace
     from .design import Choice, choose, information_matching, information_root
     from .factors import Factor, combine, factorize, group_by, merge, penalty, stream, weigh
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .uncertainty import conformal_scale, covered, envelope, naive_root, pointwise_optimal, propagate, sandwich_root
 
 _NAMES = {
+    "boundary": "Geodesic geodesic",
     "criteria": "aic aicc bic effective_count evidence tic tic_trace",
     "design": "Choice choose information_matching information_root",
     "factors": "Factor combine factorize group_by merge penalty stream weigh",
@@ -32,6 +34,8 @@ _NAMES = {
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = [
+    "Geodesic",
+    "geodesic",
     "aic",
     "aicc",
     "bic",

@@ -30,6 +30,7 @@ class Suite(StrEnum):
     longrange = "longrange"
     export = "export"
     nep = "nep"
+    from_pair = "from_pair"
 
 
 def main(

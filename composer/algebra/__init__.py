@@ -7,6 +7,7 @@ equal physics is one object: `a + b == b + a`, hashable and printable. Equal ope
 from composer.algebra.functions import SMOOTHING, Function, exp, log1p, sqrt, tanh
 from composer.algebra.operators import Constant, Expression, Product, Sum, as_expression
 from composer.algebra.reading import expression
+from composer.algebra.rewriting import replaced
 from composer.algebra.term import REGISTRY, Scale, Term
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Function",
     "log1p",
     "Product",
+    "replaced",
     "Scale",
     "sqrt",
     "Sum",

@@ -17,6 +17,7 @@ from composer.data import Data
 from composer.errors import DataError
 from composer.fisher import words, worth
 from composer.fisher.bars import ErrorBars, error_bars
+from composer.fisher.boundary import Boundary, boundary
 from composer.fisher.worth import TermReport
 from composer.fit.gauges import gauges
 from composer.fit.rows import Problem
@@ -170,6 +171,13 @@ class FisherReport:
         Arguments: structures; level, the share of errors that one deviation is to cover. Returns: ErrorBars, coverage found included.
         """
         return error_bars(self, structures, level)
+
+    def boundary(self) -> Boundary:
+        """The simpler model at the end of the loosest direction: which numbers run away there, and the edit of the expression it stands for.
+
+        Meant for models of tens of numbers on small data: the way takes some thousand Jacobians.
+        """
+        return boundary(self)
 
     # ---- words and pictures
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from composer.algebra import Expression
+from composer.search.noise import margin
 
 Array = NDArray[np.float64]
-SLACK = 1e-3  # of the criterion: less is no gain
 
 
 @dataclass(eq=False)
@@ -22,7 +22,8 @@ class Trial:
     Arguments: key; number, its place in the sequence; expression; parent (key), kind and text of the move; predicted and realised change of
     the criterion, and gain, the predicted fall of chi2; parameters P; energy (meV/atom) and forces (eV/Å), held-out root mean squares;
     criterion, ln E + ln F of them in eV; cost (operations for each atom and step); strength, weights and method of the fit; train errors;
-    accepted, whether it lowered the least criterion known at P or fewer; reason, why it was kept, rejected or passed over;
+    held, sums of squared held-out errors by observable and fold;
+    accepted, whether it was better (beyond noise, or by more than a trifle) than all with P or fewer numbers; reason, why it was kept, rejected or passed over;
     stable, whether it passed the checks of its dynamics (None: not asked), checked, "short" or "full"; theta and theta_folds, the numbers.
     """
 
@@ -44,6 +45,7 @@ class Trial:
     weights: dict[str, Any] = field(default_factory=dict)
     method: str = ""
     train: dict[str, float] = field(default_factory=dict)
+    held: dict[str, list[float]] = field(default_factory=dict)
     accepted: bool = False
     reason: str = ""
     stable: bool | None = None
@@ -91,6 +93,25 @@ def pareto(trials: Iterable[Trial]) -> list[Trial]:
     points = np.array([np.nan_to_num(t.objectives, nan=0.0) for t in known]).reshape(-1, 4)
     kept = [t for t, p in zip(known, points, strict=True) if not (np.all(points <= p, axis=1) & np.any(points < p, axis=1)).any()]
     return sorted(kept, key=lambda t: (t.criterion, t.parameters, t.key))
+
+
+def standing(trials: Iterable[Trial]) -> list[Trial]:
+    """Trials that are worth their numbers: in the order of P, each `better` than the last one. The last is the best."""
+    kept: list[Trial] = []
+    for trial in sorted((t for t in trials if not t.failed), key=lambda t: (t.parameters, t.criterion, t.key)):
+        if not kept or better(trial, kept[-1]):
+            kept.append(trial)
+    return kept
+
+
+def best(trials: Iterable[Trial]) -> Trial | None:
+    """The best of the trials that were not passed over, if there is one."""
+    return next(reversed(standing(t for t in trials if t.stable is not False)), None)
+
+
+def better(trial: Trial, other: Trial) -> bool:
+    """Whether the criterion of a trial is lower than that of another by more than chance or a trifle."""
+    return trial.criterion < other.criterion - margin(trial.held, other.held)
 
 
 def staircase(trials: Sequence[Trial], parameters: int) -> tuple[float, int]:

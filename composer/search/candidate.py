@@ -47,6 +47,11 @@ class Candidate:
         return cls(key_of(found), parent, row["kind"], row["text"], found, criterion, change, gain, parameters, np.array(row["start"]))
 
     @property
+    def place(self) -> str:
+        """Under which key the journal keeps the fit: what prunes a winner is no part of the sequence of trials."""
+        return f"prune-{self.key}" if self.kind == "prune" else self.key
+
+    @property
     def shape(self) -> tuple:
         """What near copies share: where they come from, how, and the kinds of their terms."""
         return self.parent, self.kind, tuple(sorted(type(t).__name__ for t in self.expression.terms()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from composer.search.archive import Trial
+from composer.search.archive import Trial, best
 from composer.search.stability import Trust, examine
 from composer.search.words import Words
 
@@ -18,29 +18,26 @@ class Jury:
     words: Words
     trials: list[Trial]
 
+    @property
+    def leader(self) -> Trial | None:
+        """The best of the trials that may win: not passed over, and not too costly."""
+        most = self.words.settings.max_cost
+        return best(t for t in self.trials if t.parameters > len(self.words.data.species) and (most is None or t.cost <= most))
+
     def judge(self) -> None:
         """Ask the leader for its dynamics, shortly; one that fails is passed over, and the next is asked."""
         for _ in range(2):
-            leader = next((t for t in self.ordered() if t.stable is not False), None)
+            leader = self.leader
             if leader is None or leader.stable:
                 return
             self.ask(leader, full=False)
 
     def crown(self) -> None:
         """The winner is the best trial that passes the full checks."""
-        for trial in self.ordered()[:CHECKED]:
-            if trial.stable is not False:
-                if self.ask(trial, full=True):
-                    return
-
-    def ordered(self) -> list[Trial]:
-        """Trials that may win, the least criterion first."""
-        known = [
-            t
-            for t in self.trials
-            if not t.failed and t.parameters > len(self.words.data.species) and not t.reason.startswith("rejected: it costs")
-        ]
-        return sorted(known, key=lambda t: (t.criterion, t.parameters, t.key))
+        for _ in range(CHECKED):
+            leader = self.leader
+            if leader is None or self.ask(leader, full=True):
+                return
 
     def ask(self, trial: Trial, full: bool) -> bool:
         """Whether a trial survives, from the journal where it is known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,19 +18,21 @@ from composer.data import Data
 from composer.errors import BackendError
 from composer.fit.weights import Weights
 from composer.model import Model
-from composer.search.archive import SLACK, Trial, staircase, steps
+from composer.search.archive import Trial, staircase, steps
 from composer.search.candidate import Candidate, key_of, row
 from composer.search.cost import cost, density
 from composer.search.inherit import inherited, numbers
 from composer.search.journal import SCHEMA, Journal
 from composer.search.jury import Jury
+from composer.search.ledger import Ledger
 from composer.search.moves import neighbours
+from composer.search.noise import SLACK
 from composer.search.progress import Progress
-from composer.search.rank import Parent, rank
+from composer.search.rank import Parent, Proposal, rank
 from composer.search.result import Search
 from composer.search.settings import Settings, check_limits
 from composer.search.study import Study
-from composer.search.trial import Outcome, Task, run
+from composer.search.trial import Task, run
 from composer.search.vocabulary import core, default_vocabulary
 from composer.search.words import Words
 from composer.search.workers import Workers, check
@@ -57,10 +59,10 @@ def search(
 ) -> Search:
     """Search for the best expressions for data.
 
-    From `start`, neighbours are made by adding, multiplying, resizing, swapping and removing words of the vocabulary; all are ranked by the
+    From `start`, neighbours are made by adding, multiplying, resizing, swapping, removing and tying words of the vocabulary; all are ranked by the
     predicted change of ln RMSE_E + ln RMSE_F held out by folds of related frames, and the best are fitted. Arguments: data; vocabulary, any list
     of terms and expressions (None: `default_vocabulary`); start (None: the words without numbers); weights (None: chosen by folds);
-    max_parameters P, fitted numbers of a model, E0 included; max_cost, operations for each atom and step; budget, most trials;
+    max_parameters P, fitted numbers of a model, E0 included; max_cost, operations for each atom and step; budget, most trials (what prunes the winner comes on top);
     seconds after which no trial is begun; folds; executor, None, a number of processes, or a concurrent.futures.Executor; storage, a
     folder: the same call goes on where it ended, however it ended; seed of folds and dynamics; quiet.
     Returns: a Search, the same for the same seed whatever the workers; Ctrl-C returns what is done.
@@ -98,6 +100,7 @@ class Run:
         self.name = hashlib.sha256(json.dumps([SCHEMA, header], sort_keys=True).encode()).hexdigest()[:16]
         self.journal = Journal(self.storage, self.name, header)
         self.words = Words(self.data, self.settings, self.workers, self.progress, self.journal)
+        self.ledger = Ledger(self.settings, self.journal, self.progress, self.trials)
         self.jury = Jury(self.words, self.trials)
         self.density = density(self.data)
 
@@ -109,6 +112,7 @@ class Run:
         """The generations, and the choice of a winner."""
         try:
             self.generations()
+            self.prune()
             self.jury.crown()
         except KeyboardInterrupt:
             self.stopped = "interrupted"
@@ -151,15 +155,9 @@ class Run:
             self.jury.judge()
 
     def expand(self, expression: Expression, trial: Trial | None) -> None:
-        """Rank the neighbours of a trial, or take their ranks from the journal."""
+        """Rank the neighbours of a trial and remember the best of them."""
         key = trial.key if trial else ""
-        event = self.journal.find("ranked", key)
-        if event is None:
-            try:
-                event = self.journal.append("ranked", {"key": key, **self.rank(expression, trial)})
-            except (BackendError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-                self.progress.say(f"neighbours of {expression} could not be ranked: {error}")
-                event = self.journal.append("ranked", {"key": key, "count": 0, "proposals": [], "failure": str(error)})
+        event = self.once("ranked", key, expression, lambda: self.rank(expression, trial))
         self.expanded.add(key)
         self.ranked += int(event["count"])
         for made in event["proposals"]:
@@ -168,21 +166,44 @@ class Run:
             if known is None or candidate.criterion < known.criterion:
                 self.pool[candidate.key] = candidate
 
+    def spare(self, trial: Trial) -> list[Candidate]:
+        """Removals and ties of a trial that are predicted to cost no more than noise or a trifle, the cheapest first."""
+
+        def ranked() -> dict[str, Any]:
+            found = self.proposals(trial.expression, trial, trial.parameters - 1, ("remove", "tie", "factor"))
+            rows = [row(p, trial.criterion) | {"kind": "prune"} for p in found if p.change <= p.margin]
+            return {"count": len(found), "proposals": rows}
+
+        return [Candidate.of(trial.key, made) for made in self.once("spare", trial.key, trial.expression, ranked)["proposals"]]
+
+    def once(self, kind: str, key: str, expression: Expression, made: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """An event of ranks, from the journal where it is known; neighbours that cannot be ranked are none."""
+        event = self.journal.find(kind, key)
+        if event is not None:
+            return event
+        try:
+            return self.journal.append(kind, {"key": key, **made()})
+        except (BackendError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+            self.progress.say(f"neighbours of {expression} could not be ranked: {error}")
+            return self.journal.append(kind, {"key": key, "count": 0, "proposals": [], "failure": str(error)})
+
     def rank(self, expression: Expression, trial: Trial | None) -> dict[str, Any]:
         began = time.monotonic()
-        moves = neighbours(expression, self.words.usable, self.words.small)
-        proposals = rank(
-            self.study.sample, self.parent(expression, trial), moves, self.words.bank, self.settings.max_parameters, self.workers.map
-        )
+        proposals = self.proposals(expression, trial, self.settings.max_parameters)
         known = {t.key for t in self.trials}
         base = trial.criterion if trial else 0.0
         kept = [p for p in proposals if key_of(p.move.expression) not in known]
         best = {
             id(p): p for p in (*kept[:KEPT], *sorted(kept, key=lambda p: (p.change / p.parameters, p.move.expression.canonical))[:KEPT])
         }
-        rows = [row(p, base) for p in best.values()]
         self.progress.rank(str(expression), len(proposals), time.monotonic() - began)
-        return {"count": len(proposals), "proposals": rows, "seconds": time.monotonic() - began}
+        return {"count": len(proposals), "proposals": [row(p, base) for p in best.values()], "seconds": time.monotonic() - began}
+
+    def proposals(self, expression: Expression, trial: Trial | None, largest: int, kinds: Sequence[str] = ()) -> list[Proposal]:
+        """The neighbours of an expression by moves of some kinds (all, where none is named), the best first."""
+        moves = neighbours(expression, self.words.usable, self.words.small)
+        wanted = [m for m in moves if not kinds or m.kind in kinds]
+        return rank(self.study.sample, self.parent(expression, trial), wanted, self.words.bank, largest, self.workers.map)
 
     def parent(self, expression: Expression, trial: Trial | None) -> Parent:
         if trial is None or trial.parameters <= len(self.data.species):
@@ -214,15 +235,26 @@ class Run:
 
     # ---- fits
 
-    def fit(self, candidates: Sequence[Candidate]) -> None:
-        """Fit candidates and take note of them in the order of their keys."""
-        waiting = [c for c in candidates if self.journal.find("fitted", c.key) is None and self.journal.find("failed", c.key) is None]
+    def fit(self, candidates: Sequence[Candidate], limited: bool = True) -> None:
+        """Fit candidates and take note of them in the order of their keys; within the limits, if there are."""
+        waiting = [c for c in candidates if self.ledger.noted(c) is None]
         results = self.workers.each(run, [(self.task(c),) for c in waiting])
         fresh = {c.key for c in waiting}
         for candidate in candidates:
-            if self.over:
+            if limited and self.over:
                 return
-            self.note(candidate, next(results) if candidate.key in fresh else None)
+            self.ledger.note(candidate, next(results) if candidate.key in fresh else None)
+
+    def prune(self) -> None:
+        """Drop from the best trial what it does not need: parts and factors whose price is within noise.
+
+        These fits stand after the sequence of trials and apart from it in the journal, so that a longer search goes on as if they had not been.
+        """
+        while (leader := self.jury.leader) is not None:
+            known = {t.key for t in self.trials}
+            self.fit([c for c in self.spare(leader) if c.key not in known][:CHILDREN], limited=False)
+            if self.jury.leader is leader:
+                return
 
     def task(self, c: Candidate) -> Task:
         parent = next((t for t in self.trials if t.key == c.parent), None)
@@ -235,52 +267,3 @@ class Run:
             known = numbers(self.study, parent.expression, parent.theta)
             base = inherited(self.study, c.expression, known, parent.theta[: len(self.data.species)])
         return Task(self.study, c.expression, self.settings.weights, self.settings.seed, self.density, start, base, guess, strength)
-
-    def note(self, c: Candidate, result: Any) -> None:
-        """Write the outcome of a fit down (or read it from the journal) and judge it."""
-        if result is not None:
-            outcome = Outcome(failure=f"{type(result).__name__}: {result}") if isinstance(result, Exception) else result
-            record = {
-                "key": c.key,
-                "parent": c.parent,
-                "kind": c.kind,
-                "text": c.text,
-                "expression": c.expression.data(),
-                **outcome.record(),
-            }
-            record |= {
-                n: None if v is not None and not np.isfinite(v) else v
-                for n, v in (("criterion", outcome.criterion), ("predicted", c.change), ("gain", c.gain))
-            }
-            if not outcome.failure:
-                self.journal.keep(c.key, theta=outcome.theta, theta_folds=outcome.theta_folds)
-            self.journal.append("failed" if outcome.failure else "fitted", record)
-        event = self.journal.find("fitted", c.key) or self.journal.find("failed", c.key)
-        assert event is not None
-        self.trials.append(self.trial(c, event))
-        self.progress.trial(self.trials[-1], self.trials)
-
-    def trial(self, c: Candidate, event: Mapping[str, Any]) -> Trial:
-        made = Trial(c.key, len(self.trials) + 1, c.expression, c.parent, c.kind, c.text)
-        made.predicted, made.gain = event.get("predicted"), event.get("gain")
-        if event["event"] == "failed":
-            made.reason = f"failed: {event.get('failure') or event.get('reason')}"
-            return made
-        errors = event["errors"]
-        made.parameters, made.cost, made.criterion = event["parameters"], event["cost"], event["criterion"]
-        made.energy, made.forces = 1000 * errors.get("energy", float("nan")), errors.get("forces", float("nan"))
-        made.strength, made.weights, made.method, made.train = event["strength"], event["weights"], event["method"], event["train"]
-        kept = self.journal.numbers(c.key)
-        made.theta, made.theta_folds = kept["theta"], kept["theta_folds"]
-        parent = next((t for t in self.trials if t.key == c.parent), None)
-        made.realised = made.criterion - parent.criterion if parent else None
-        before, size = staircase(self.trials, made.parameters)
-        made.accepted = made.criterion < before - SLACK
-        made.reason = (
-            "the best so far with so few numbers"
-            if made.accepted
-            else f"rejected: {before:.4f} was known with {size} numbers, this is {made.criterion:.4f}"
-        )
-        if self.settings.max_cost is not None and made.cost > self.settings.max_cost:
-            made.accepted, made.reason = False, f"rejected: it costs {made.cost:.0f} operations, more than {self.settings.max_cost:.0f}"
-        return made

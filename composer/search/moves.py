@@ -1,4 +1,4 @@
-"""Moves: from an expression to its neighbours by adding, multiplying, resizing, swapping and removing."""
+"""Moves: from an expression to its neighbours by adding, multiplying, resizing, swapping, removing and tying."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import dataclasses
 import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
-from composer.algebra import Constant, Expression, Function, Product, Sum, Term
+from composer.algebra import Constant, Expression, Product, Sum, Term, replaced
 from composer.errors import AlgebraError
+from composer.search.polynomial import leaves
 from composer.search.vocabulary import core, is_energy, numbers
 
 
 @dataclass(frozen=True)
 class Move:
-    """A neighbour of an expression: the kind of move, what it does in words, and what it leads to."""
+    """A neighbour of an expression: the kind of move, what it does in words, and what it leads to.
+
+    ties, leaves of the expression (by digest) whose numbers become those of others of its leaves.
+    """
 
     kind: str
     text: str
     expression: Expression
+    ties: tuple[tuple[str, str], ...] = ()
 
 
 def neighbours(
@@ -38,6 +44,7 @@ def neighbours(
         *_resizes(expression, words),
         *_additions(expression, energies, factors),
         *_products(expression, factors, fixed),
+        *_ties(expression),
     ):
         try:
             move = make()
@@ -92,6 +99,32 @@ def _removals(expression: Expression, fixed: list[Expression]) -> Iterator[Maker
         for _, part in _parts(inner):
             if not isinstance(part, Constant):
                 yield lambda s=inner, p=part: Move("remove", f"{p} from {s}", replaced(expression, s, s - _of(s, p)))
+
+
+def _ties(expression: Expression) -> Iterator[Maker]:
+    """Two terms that differ in names alone become one; what then stands before two sums is written once, A X + A Y -> A (X + Y)."""
+    for a, b in combinations(numbers(expression), 2):
+        if dataclasses.replace(a, name=None) == dataclasses.replace(b, name=None):
+            yield lambda a=a, b=b: _tied(expression, a, b)
+
+
+def _tied(expression: Expression, a: Term, b: Term) -> Move:
+    tied = replaced(expression, b, a)
+    ties = tuple((leaf.digest, replaced(leaf, b, a).digest) for leaf in leaves(expression).values() if b in leaf.terms())
+    parts = [(f, p) for f, p in _parts(tied) if isinstance(p, Product)]
+    for (f, p), (g, q) in combinations(parts, 2):
+        for common in sorted(set(dict(p.factors)) & set(dict(q.factors)), key=lambda e: e.canonical):
+            if a in common.terms():
+                inner = f * _without(p, common) + g * _without(q, common)
+                rest = Sum.of([(h, r) for h, r in _parts(tied) if r not in (p, q)])
+                return Move("factor", f"{p} + {q} -> ({common}) * ({inner})", rest + common * inner, ties=ties)
+    return Move("tie", f"{b} = {a}", tied, ties=ties)
+
+
+def _without(product: Product, factor: Expression) -> Expression:
+    """A product with one factor fewer."""
+    powers = dict(product.factors)
+    return Product.of([base for base, n in powers.items() for _ in range(n - (base == factor))])
 
 
 def _of(whole: Expression, part: Expression) -> Expression:
@@ -153,16 +186,3 @@ def normal(expression: Expression) -> Expression:
 
 def _letters() -> Iterator[str]:
     yield from (*string.ascii_lowercase, *(f"x{n}" for n in range(1000)))
-
-
-def replaced(expression: Expression, old: Expression, new: Expression) -> Expression:
-    """The expression with `old` replaced by `new` wherever it stands."""
-    if expression == old:
-        return new
-    if isinstance(expression, Sum):
-        return Sum.of([(f, replaced(p, old, new)) for f, p in expression.parts])
-    if isinstance(expression, Product):
-        return Product.of([replaced(b, old, new) for b, n in expression.factors for _ in range(n)])
-    if isinstance(expression, Function):
-        return Function(expression.function, replaced(expression.argument, old, new))
-    return expression

@@ -22,12 +22,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The columns of a neighbour: free leaves with the key and the places of their block, what is fixed, and numbers at the expansion."""
+    """The columns of a neighbour: free leaves with the key and the places of their block, what is fixed, and numbers at the expansion.
+
+    ties, leaves (by digest) whose numbers are those of others.
+    """
 
     expression: Expression
     blocks: tuple[tuple[Leaf, Key, tuple[int, ...]], ...]
     fixed: Key
     zero: frozenset[str]
+    ties: tuple[tuple[str, str], ...] = ()
 
     @property
     def keys(self) -> list[Key]:

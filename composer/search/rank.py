@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from composer.search.expansion import roughness
 from composer.search.inherit import inherited, put
 from composer.search.leaf import Leaf
 from composer.search.moves import Move
+from composer.search.noise import Held, margin
 from composer.search.plan import Bank, Plan, columns_of, known, order, plan
 from composer.search.sheet import Sheet, scale, sheet
 from composer.search.study import Study
@@ -50,13 +51,14 @@ class Parent:
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A neighbour with what is expected of it: change of the held-out criterion, fall of chi2, number of parameters, start for its fit."""
+    """A neighbour with what is expected of it: change of the held-out criterion, fall of chi2, number of parameters, start for its fit, margin beyond which the change counts."""
 
     move: Move
     change: float
     gain: float
     parameters: int
     start: Array
+    margin: float
 
 
 def rank(study: Study, parent: Parent, moves: Sequence[Move], bank: Bank, largest: int, mapper: Any = map) -> list[Proposal]:
@@ -68,7 +70,7 @@ def rank(study: Study, parent: Parent, moves: Sequence[Move], bank: Bank, larges
             leaves = study.leaves.of(move.expression)
             size = len(study.species) + _size(leaves)
             if size <= largest:
-                plans.append((move, plan(study, move.expression, parent.numbers, leaves)))
+                plans.append((move, _planned(study, parent, stay, move, leaves)))
                 count[move] = size
         except AlgebraError:
             continue
@@ -82,6 +84,18 @@ def rank(study: Study, parent: Parent, moves: Sequence[Move], bank: Bank, larges
             wanted = bank.wanted if whole and static[0] else columns_of([stay, *(p for _, p in group)])
             found += _predict(study, parent, stay, group, one, wanted, count)
     return sorted(found, key=lambda p: (p.change, p.move.expression.canonical))
+
+
+def _planned(study: Study, parent: Parent, stay: Plan, move: Move, leaves: Mapping[str, Leaf]) -> Plan:
+    """The plan of a neighbour; a tie is a constraint on the columns of the parent itself."""
+    if not move.ties:
+        return plan(study, move.expression, parent.numbers, leaves)
+    found = {leaf.digest: leaf for leaf, _, _ in stay.blocks}
+    if not all(new in found and old in found and found[new].linear for new, old in move.ties):
+        raise AlgebraError(
+            f"{move.text} was to be ranked", "A tie of numbers that are not linear has no price of first order", "Leave it out"
+        )
+    return replace(stay, expression=move.expression, ties=move.ties)
 
 
 def _size(leaves: Mapping[str, Leaf]) -> int:
@@ -115,7 +129,8 @@ def _predict(
             return None
         start = _start(study, parent, made, then.solution)
         change, gain = then.criterion - now.criterion, now.chi2 - then.chi2
-        return Proposal(move, change, gain, count[move], start) if np.isfinite([change, gain]).all() else None
+        sure = margin(now.held, then.held)
+        return Proposal(move, change, gain, count[move], start, sure) if np.isfinite([change, gain]).all() else None
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads.count()) as pool:
         return [p for p in pool.map(proposal, group) if p is not None]
@@ -123,21 +138,22 @@ def _predict(
 
 @dataclass(frozen=True, eq=False)
 class _Linear:
-    """Held-out criterion, penalised chi2 and solution of a linear problem."""
+    """Held-out squares (whose criterion is) and penalised chi2 and solution of a linear problem."""
 
     criterion: float
+    held: Held
     chi2: float
     solution: Array
 
 
 def _linear(study: Study, parent: Parent, made: Plan, one: Sheet, wanted: Mapping[Key, tuple[int, ...]]) -> _Linear:
-    columns = [*one.place[E0], *(one.place[OFFSET] if study.offset else [])]
-    parts, start = [], len(columns)
+    columns, spans = [*one.place[E0], *(one.place[OFFSET] if study.offset else [])], {}
     for leaf, key, places in made.blocks:
+        spans[leaf.digest] = np.arange(len(columns), len(columns) + len(places))
         columns += one.place[key][np.searchsorted(wanted[key], places)].tolist()
-        parts.append((leaf, np.arange(start, start + len(places))))
-        start += len(places)
-    factors = one.select(columns, {REFERENCE: 1.0, made.fixed: -1.0})
+    matrix, spans = _joining(len(columns), spans, made.ties)
+    factors = one.select(columns, {REFERENCE: 1.0, made.fixed: -1.0}, matrix)
+    parts = [(leaf, spans[leaf.digest]) for leaf, _, _ in made.blocks if leaf.digest in spans]
     scales = {k: scale(parent.weights, k[0]) for k in factors}
     norms = np.sqrt(sum(np.sum((f.triangle / scales[k]) ** 2, axis=0) for k, f in factors.items()))
     root = roughness([(leaf, p) for leaf, p in parts if len(p) == leaf.size], norms).triangle
@@ -149,24 +165,42 @@ def _linear(study: Study, parent: Parent, made: Plan, one: Sheet, wanted: Mappin
     strengths = [parent.strength] if made.expression == parent.expression else sorted({parent.strength, *STRENGTHS})
     everyone = reduced(None)
     without = {fold: reduced(fold) if len(study.folds) > 1 else everyone for fold in study.folds}
-    scores = [_held_out(factors, {fold: _solve(r, np.sqrt(s) * root) for fold, r in without.items()}) for s in strengths]
+    helds = [_held_out(factors, {fold: _solve(r, np.sqrt(s) * root) for fold, r in without.items()}) for s in strengths]
+    scores = [_criterion(factors, held) for held in helds]
     best = int(np.argmin(scores))
     x = _solve(everyone, np.sqrt(parent.strength) * root)
     rest = sum(float(f.rss) / scales[k] ** 2 for k, f in factors.items())
     chi2 = float(np.sum((everyone[:, :-1] @ x - everyone[:, -1]) ** 2) + parent.strength * np.sum((root @ x) ** 2)) + rest
-    return _Linear(scores[best], chi2, _solve(everyone, np.sqrt(strengths[best]) * root))
+    return _Linear(scores[best], helds[best], chi2, _solve(everyone, np.sqrt(strengths[best]) * root))
 
 
-def _held_out(factors: Mapping[tuple[str, int], Factor], by_fold: Mapping[int, Array]) -> float:
-    """Criterion of the residuals of every fold at the solution without it."""
-    squares: dict[str, float] = {}
-    rows: dict[str, int] = {}
+def _joining(
+    size: int, spans: dict[str, NDArray[np.intp]], ties: Sequence[tuple[str, str]]
+) -> tuple[Array | None, dict[str, NDArray[np.intp]]]:
+    """The matrix [columns, K] that adds columns of tied leaves to those they are tied to (None: no ties), and the places of the rest."""
+    if not ties:
+        return None, spans
+    onto = np.arange(size)
+    for new, old in ties:
+        onto[spans[new]] = spans[old]
+    kept, index = np.unique(onto, return_inverse=True)
+    return np.eye(len(kept))[index], {digest: index[span] for digest, span in spans.items() if digest not in dict(ties)}
+
+
+def _held_out(factors: Mapping[tuple[str, int], Factor], by_fold: Mapping[int, Array]) -> dict[str, list[float]]:
+    """Squared residuals of every fold at the solution without it, by observable and fold."""
+    found: dict[str, list[float]] = {o: [0.0] * len(by_fold) for o, fold in factors if fold in by_fold}
+    places = {fold: n for n, fold in enumerate(by_fold)}
     for (observable, fold), factor in factors.items():
-        if fold not in by_fold:
-            continue
-        squares[observable] = squares.get(observable, 0.0) + float(factor.chi2(by_fold[fold]))
-        rows[observable] = rows.get(observable, 0) + factor.rows
-    return criterion({o: float(np.sqrt(squares[o] / rows[o])) for o in squares})
+        if fold in by_fold:
+            found[observable][places[fold]] = float(factor.chi2(by_fold[fold]))
+    return found
+
+
+def _criterion(factors: Mapping[tuple[str, int], Factor], held: Held) -> float:
+    """The criterion of held-out squares."""
+    rows = {o: sum(f.rows for (name, _), f in factors.items() if name == o) for o in held}
+    return criterion({o: float(np.sqrt(np.sum(squares) / rows[o])) for o, squares in held.items()})
 
 
 def _solve(reduced: Array, penal: Array) -> Array:
@@ -188,6 +222,8 @@ def _start(study: Study, parent: Parent, made: Plan, solution: Array) -> Array:
     flat[model.free.numpy()] = inherited(study, made.expression, parent.numbers, solution[: len(study.species)])
     begin = len(study.species) + study.offset
     for leaf, _, places in made.blocks:
+        if leaf.digest in dict(made.ties):
+            continue
         part = solution[begin : begin + len(places)]
         begin += len(places)
         if leaf.linear:

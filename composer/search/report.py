@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from analysis import (
     fisher_spectrum,
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
     from composer.search.result import Search
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1a1a1a; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; color: #1a1a1a; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; font-size: 13px; margin: .6rem 0; } th, td { padding: .2rem .6rem; text-align: right; vertical-align: top; }
 th { border-bottom: 1px solid #999; } td.t, th.t { text-align: left; } td.w { min-width: 15rem; } tr:nth-child(even) td { background: #f6f6f6; }
+td.n, th { white-space: nowrap; }
 code { font-size: 13px; overflow-wrap: anywhere; } img { max-width: 100%; height: auto; } .wide { overflow-x: auto; } .note { color: #555; font-size: 13px; }
 """
 
@@ -111,29 +113,26 @@ def _winner(search: Search, winner: Trial, model: Model) -> str:
 
 def _errors(winner: Trial, found: tuple[str, Errors]) -> str:
     which, errors = found
-    rows = []
+    kinds, rows = np.array(errors.kinds), []
     for kind, scores in {"all": errors.scores, **errors.by_config_type}.items():
-        frames = len(errors.kinds) if kind == "all" else errors.kinds.count(kind)
-        cells = [
-            brief(getattr(scores[o], n)) if o in scores else "" for o in ("energy", "forces", "stress") for n in ("rmse", "mae", "p95")
-        ]
-        rows.append((kind, str(frames), *cells))
+        places = np.flatnonzero((kinds == kind) | (kind == "all"))
+        cells = []
+        for o in ("energy", "forces", "stress"):
+            spread = f" ± {_spread(errors, o, places):.2g}" if o in scores and len(places) > 1 and brief(scores[o].rmse) != "0" else ""
+            cells += [brief(scores[o].rmse) + spread, brief(scores[o].mae), brief(scores[o].p95)] if o in scores else ["", "", ""]
+        rows.append((kind, str(len(places)), *cells))
     head = ("config_type", "frames", *(f"{o} {n}" for o in ("E", "F", "S") for n in ("RMSE", "MAE", "95 %")))
-    note = f"<p class='note'>Errors {which}: energy in meV/atom, forces in eV/Å, stress in GPa; {_bars(errors)}.</p>"
+    note = f"<p class='note'>Errors {which}: energy in meV/atom, forces in eV/Å, stress in GPa; ± one standard deviation by a bootstrap over frames.</p>"
     return f"<h2>Errors</h2>{note}<div class='wide'>{_table(head, rows, text=1)}</div>{_picture(errors.plot(), 'parity')}"
 
 
-def _bars(errors: Errors, draws: int = 400) -> str:
-    """95 % intervals of the RMSE of energies and forces by a bootstrap over frames, as words."""
-    random, words = np.random.default_rng(0), []
-    for observable, unit in (("energy", "meV/atom"), ("forces", "eV/Å")):
-        if observable in errors.scores:
-            frames, member = np.unique(errors.frame[observable], return_inverse=True)
-            squares, counts = np.bincount(member, errors.error(observable) ** 2), np.bincount(member)
-            chosen = random.integers(len(frames), size=(draws, len(frames)))
-            low, high = np.quantile(np.sqrt(squares[chosen].sum(1) / counts[chosen].sum(1)), [0.025, 0.975])
-            words.append(f"{observable} RMSE between {low:.3g} and {high:.3g} {unit}")
-    return "; ".join(words) + " (95 %, bootstrap over frames)" if words else ""
+def _spread(errors: Errors, observable: str, places: NDArray[np.intp], draws: int = 400) -> float:
+    """Standard deviation of an RMSE over some frames, by a bootstrap over them."""
+    own = np.isin(errors.frame[observable], places)
+    _, member = np.unique(errors.frame[observable][own], return_inverse=True)
+    squares, counts = np.bincount(member, errors.error(observable)[own] ** 2), np.bincount(member)
+    chosen = np.random.default_rng(0).integers(len(counts), size=(draws, len(counts)))
+    return float(np.std(np.sqrt(squares[chosen].sum(1) / counts[chosen].sum(1))))
 
 
 def _worth(search: Search, winner: Trial) -> str:
@@ -270,7 +269,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 0, la
         left = [n < text or (last_text and n >= len(row) - 2) for n in range(len(row))]
         wide = [last_text and n >= len(row) - 2 and len(c) > 20 for n, c in enumerate(row)]
         return "".join(
-            f"<{tag} class='t{' w' if w else ''}'>{escape(c)}</{tag}>" if t else f"<{tag}>{escape(c)}</{tag}>"
+            f"<{tag} class='t{' w' if w else ''}'>{escape(c)}</{tag}>" if t else f"<{tag} class='n'>{escape(c)}</{tag}>"
             for c, t, w in zip(row, left, wide, strict=True)
         )
 

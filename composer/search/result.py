@@ -11,7 +11,7 @@ import numpy as np
 
 from composer.errors import DataError
 from composer.model import Model
-from composer.search.archive import Trial, pareto
+from composer.search.archive import Trial, best, pareto
 from composer.search.expansion import Expansion, joined
 from composer.search.study import Study
 from composer.search.trial import model_of
@@ -36,15 +36,15 @@ class Search:
 
     @property
     def winner(self) -> Trial:
-        """The trial of the best model: that with the least criterion that passed the most checks. Errors: DataError where none may win."""
+        """The trial of the best model among those that passed the most checks: none with fewer numbers is as good within noise.
+
+        Errors: DataError where none may win.
+        """
+        size = len(self.study.species)
         for asked in ("full", "short", ""):
-            found = [
-                t
-                for t in self.trials
-                if not t.failed and t.stable is not False and t.checked == asked and t.parameters > len(self.study.species)
-            ]
-            if found:
-                return min(found, key=lambda t: (t.criterion, t.parameters, t.key))
+            found = best(t for t in self.trials if t.checked == asked and t.parameters > size)
+            if found is not None:
+                return found
         reasons = sorted({t.reason for t in self.trials if t.failed or t.stable is False})
         raise DataError(
             "The best model of a search was asked for",

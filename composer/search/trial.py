@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from analysis import Factor, solve, weigh
 from composer.algebra import Expression
 from composer.errors import ComposerError
+from composer.evaluate import Errors
 from composer.fit.levenberg import Point, minimise
 from composer.fit.rows import Problem
 from composer.fit.weights import Weights
@@ -22,6 +23,7 @@ from composer.runtime import threads
 from composer.search.choice import choose
 from composer.search.cost import cost
 from composer.search.expansion import Expansion, Part, joined
+from composer.search.noise import judged
 from composer.search.sheet import scale
 from composer.search.study import Study, at_home
 
@@ -59,12 +61,13 @@ class Outcome:
     """What a fit gave, or why it failed.
 
     Arguments: parameters P; errors, held-out root mean squares by observable (eV/atom, eV/Å, eV/atom of V sigma/N) and train, those of
-    the frames fitted; criterion, ln E + ln F held out; cost, operations for each atom and step; weights and strength chosen; method;
+    the frames fitted; held, sums of the squared held-out ones by observable and fold; criterion, ln E + ln F held out; cost, operations for each atom and step; weights and strength chosen; method;
     theta [P] and theta_folds [folds, P] with the stress offsets last where the data have stress; failure, empty where there was none.
     """
 
     parameters: int = 0
     errors: Mapping[str, float] = field(default_factory=dict)
+    held: Mapping[str, list[float]] = field(default_factory=dict)
     train: Mapping[str, float] = field(default_factory=dict)
     criterion: float = float("inf")
     cost: float = 0.0
@@ -135,8 +138,9 @@ def _fit(expansion: Expansion, u: Array, weights: Weights, strength: float) -> O
     train = _errors([expansion.squares(u)])
     squares = [{k: v for k, v in expansion.squares(uf).items() if k[1] == fold} for fold, uf in zip(study.folds, folds, strict=False)]
     errors = _errors(squares) if several else train
+    held = {o: [s[o, fold][0] if (o, fold) in s else 0.0 for fold, s in zip(study.folds, squares, strict=False)] for o in judged(errors)}
     theta_folds = np.array(folds).reshape(-1, len(u))
-    return Outcome(expansion.model.size, errors, train, criterion(errors), 0.0, asdict(weights), strength, "", u, theta_folds)
+    return Outcome(expansion.model.size, errors, held, train, criterion(errors), 0.0, asdict(weights), strength, "", u, theta_folds)
 
 
 def _minimum(
@@ -198,13 +202,19 @@ def _fused(task: Task, model: Model) -> Outcome:
         for n, e in (("cv", fitted.cv or fitted.train), ("train", fitted.train))
     )
     theta = np.concatenate([fitted.model.theta.numpy(), [fitted.stress_offset] * task.study.offset])
-    return Outcome(model.size, errors, train, criterion(errors), 0.0, asdict(fitted.weights), fitted.ridge, fitted.method, theta)
+    held = {} if fitted.cv is None else {o: _by_fold(fitted.cv, o, task.study) for o in judged(errors)}
+    return Outcome(model.size, errors, held, train, criterion(errors), 0.0, asdict(fitted.weights), fitted.ridge, fitted.method, theta)
 
 
 def criterion(errors: Mapping[str, float]) -> float:
     """ln E + ln F of root mean squares (whichever there is)."""
-    judged = [o for o in ("energy", "forces") if o in errors] or list(errors)
-    return float(np.sum([np.log(max(errors[o], FLOOR)) for o in judged]))
+    return float(np.sum([np.log(max(errors[o], FLOOR)) for o in judged(errors)]))
+
+
+def _by_fold(errors: Errors, observable: str, study: Study) -> list[float]:
+    """Sums of squared errors by fold of the study."""
+    squares = np.bincount(study.fold[errors.frame[observable]], errors.error(observable) ** 2, minlength=len(study.folds))
+    return squares[study.folds].tolist()
 
 
 def _errors(squares: list[dict[tuple[str, int], tuple[float, int]]]) -> dict[str, float]:

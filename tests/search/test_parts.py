@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +17,27 @@ from composer.data import Data, Frame
 from composer.evaluate import evaluate
 from composer.fit.weights import Weights
 from composer.model import Model
+from composer.search.archive import Trial, best, standing
 from composer.search.cost import cost
 from composer.search.cover import Leaves, covers
 from composer.search.expansion import Expansion
+from composer.search.inherit import numbers
 from composer.search.moves import neighbours, normal
+from composer.search.noise import SLACK, TRIFLE, margin, noise
+from composer.search.plan import Bank
 from composer.search.polynomial import polynomial
+from composer.search.rank import Parent, rank
 from composer.search.study import Study
+from composer.search.trial import Task, run
 from composer.search.vocabulary import default_vocabulary, lengths
 from terms import ZBL, Bond, Density, FourBody, Morse, Pair, ThreeBody
 from tests.search.conftest import ANGLES, BOUND, CROWD, LARGE, MORE_ANGLES, SMALL, VOCABULARY, frames, planted
 
 
-def study(words: list[Expression], count: int = 8, **more: object) -> Study:
-    data = planted(SMALL + ANGLES, count=count)
+def study(words: list[Expression], data: composer.Data | None = None, **more: object) -> Study:
+    data = planted(SMALL + ANGLES, count=8) if data is None else data
     reach = max(Model(t, ["Si"]).cutoff for w in words for t in w.terms())
-    return Study(data, Weights(), np.arange(count) % 4, tuple(covers(words, ["Si"])), reach, **more)  # type: ignore[arg-type]
+    return Study(data, Weights(), np.arange(len(data)) % 4, tuple(covers(words, ["Si"])), reach, **more)  # type: ignore[arg-type]
 
 
 def test_search_22_equal_expressions_have_one_key_and_unlike_ones_two() -> None:
@@ -90,6 +97,28 @@ def test_moves_are_typed_named_and_each_made_once() -> None:
     assert any(CROWD.named("b") in m.expression.terms() for m in again)
     held = neighbours(ZBL() + SMALL, [ZBL(), *VOCABULARY])
     assert not any(ZBL() not in m.expression.terms() for m in held)
+
+
+def test_like_terms_are_tied() -> None:
+    a, b = CROWD.named("a"), CROWD.named("b")
+    apart, together = SMALL * (1 + a) + ANGLES * (1 + b), (SMALL + ANGLES) * (1 + a)
+    (factor,) = [m for m in neighbours(apart, VOCABULARY) if m.kind in ("factor", "tie")]
+    assert factor.kind == "factor" and factor.expression == together and factor.ties == ((b.digest, a.digest),)
+    (tie,) = [m for m in neighbours(SMALL * (1 + a) * (1 + b), VOCABULARY) if m.kind in ("factor", "tie")]
+    assert tie.kind == "tie" and tie.expression == SMALL * (1 + a) ** 2
+
+
+def test_the_price_of_a_tie_is_what_it_costs() -> None:
+    apart, together = SMALL * (1 + CROWD.named("a")) + ANGLES * (1 + CROWD.named("b")), (SMALL + ANGLES) * (1 + CROWD.named("a"))
+    words, weights = [SMALL, ANGLES, CROWD], Weights(0.01, 0.02, None)
+    made = study(words, data=planted(together, count=12, noise=0.01))
+    free = run(Task(made, apart, weights, 0, 0.05, start=np.full(Model(apart, ["Si"]).size, 0.5)))
+    parent = Parent(apart, weights, free.strength, numbers(made, apart, free.theta))
+    (found,) = rank(made, parent, [m for m in neighbours(apart, words) if m.kind == "factor"], Bank(made, words), 40)
+    tied = run(Task(made, together, weights, 0, 0.05, start=found.start, guess=weights, strength=free.strength))
+    assert found.parameters == tied.parameters == free.parameters - 1
+    realised = tied.criterion - free.criterion
+    assert abs(found.change - realised) < 0.02 + 0.2 * abs(realised)
 
 
 def test_names_alone_make_no_other_expression() -> None:
@@ -208,7 +237,7 @@ def test_two_species(calm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"Si-Si", "Si-Ge"} <= set(found.best.domain)
 
 
-def test_the_report_is_one_file_that_says_all(calm: None, tmp_path: Path) -> None:
+def test_search_30_the_report_is_one_file_that_says_all(calm: None, tmp_path: Path) -> None:
     found = composer.search(planted(SMALL + ANGLES, count=15, noise=0.02), VOCABULARY, max_parameters=12, budget=5, quiet=True)
     text = found.report(tmp_path / "report.html").read_text()
     assert text.count("data:image/png;base64,") >= 3 and "src='http" not in text
@@ -220,9 +249,53 @@ def test_the_report_is_one_file_that_says_all(calm: None, tmp_path: Path) -> Non
         "How it was found",
         "What did not help",
         "composer.search(",
-        "gauge",
+        f"{found.winner.parameters} (E0 included)",
+        "gauge directions",
+        "operations for each atom",
+        "energy 0",  # weights
+        "one standard deviation by a bootstrap over frames",
     ):
         assert said in text
+    assert escape(str(found.winner.expression)) in text
+    assert all(f"<td class='t'>{kind}</td>" in text for kind in ("all", "diamond", "bcc", "fcc")) and text.count(" ± ") > 6
     assert all(t.reason in text or "&" in t.reason for t in found.trials)
     with pytest.raises(composer.DataError, match="cannot"):
         found.report(tmp_path / "missing" / "report.html")
+
+
+def test_a_gain_counts_beyond_noise_or_a_trifle() -> None:
+    chance = np.random.default_rng(0)
+    before, after = chance.uniform(0.5, 2.0, (2, 5)), chance.uniform(0.5, 2.0, (2, 5))
+
+    def criterion(squares: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        return np.sum([0.5 * np.log(draws @ q) for q in squares], axis=0)
+
+    small = 1 + 0.01 * chance.normal(size=(200_000, 5))  # weights of the folds near one: the first-order change of a bootstrap
+    spread = np.std(criterion(after, small) - criterion(before, small)) / 0.01
+    held = [{"energy": q[0].tolist(), "forces": q[1].tolist()} for q in (before, after)]
+    assert noise(*held) == pytest.approx(np.sqrt(5 / 4) * spread, rel=0.02)
+    assert noise(held[0], held[0]) == 0.0 and margin(held[0], held[0]) == SLACK and margin(*held) == TRIFLE
+    assert noise({}, {}) == noise({"forces": [1.0]}, {"forces": [2.0]}) == 0.0  # nothing is known without folds
+
+
+def trial(parameters: int, criterion: float, squares: list[float]) -> Trial:
+    return Trial(str(parameters), parameters, SMALL, parameters=parameters, criterion=criterion, held={"forces": squares})
+
+
+def test_standing_trials_are_worth_their_numbers() -> None:
+    even, uneven = [1.0] * 5, [1.05, 0.95, 1.0, 1.02, 0.98]
+    known = [trial(4, -1.0, even), trial(5, -1.005, uneven), trial(6, -1.03, uneven), trial(7, -1.032, even), trial(8, -1.0, even)]
+    assert [t.parameters for t in standing(known)] == [4, 6]  # 5 is within noise; 7 too, beside 6; 8 is worse
+    known[2].stable = False
+    assert best(known) is known[3]  # 7 is better than 4 by more than a trifle
+    assert best([]) is None
+
+
+def test_the_winner_is_pruned_of_a_factor_that_is_worth_nothing(calm: None) -> None:
+    data = planted(SMALL + ANGLES, count=15, noise=0.05)
+    idle = SMALL + ANGLES * (1 + CROWD.named("a"))
+    found = composer.search(data, VOCABULARY, start=idle, max_parameters=14, budget=1, quiet=True)
+    assert [t.kind for t in found.trials] == ["start", "prune"] and found.winner.expression == SMALL + ANGLES
+    assert found.winner.criterion < found.trials[0].criterion + TRIFLE and "removal" in found.winner.reason
+    whole = composer.search(planted(idle, count=15), VOCABULARY, start=idle, max_parameters=14, budget=1, quiet=True)
+    assert whole.winner.expression == idle  # here the factor is the truth

@@ -114,20 +114,29 @@ def test_pick_and_rows(run: Search) -> None:
     assert found.best.covariance_root is not None and found.best.covariance_root.shape[0] == found.best.size
 
 
+def test_search_29_the_winner_reloaded_gives_the_reported_errors(run: Search, tmp_path: Path) -> None:
+    unseen = planted(SHAPES["a product"], count=9, noise=0.02, seed=5)
+    same, told = composer.read_model(run.best.save(tmp_path / "best.composer")), run.best.evaluate(unseen)
+    for errors, reported in ((same.evaluate(unseen), told), (same.evaluate(run.study.data), evaluate(run.best, run.study.data))):
+        assert errors.scores["energy"].rmse == pytest.approx(reported.scores["energy"].rmse, rel=1e-6)
+        assert errors.scores["forces"].rmse == pytest.approx(reported.scores["forces"].rmse, rel=1e-6)
+    assert same.evaluate(run.study.data).scores["forces"].rmse == pytest.approx(run.winner.train["forces"], rel=1e-6)
+
+
 def test_ctrl_c_returns_what_is_done(calm: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from composer.search.loop import Run
+    from composer.search.ledger import Ledger
 
-    data, note = planted(SHAPES["pairs"], count=15, noise=0.02), Run.note
+    data, note = planted(SHAPES["pairs"], count=15, noise=0.02), Ledger.note
 
-    def interrupted(self: Run, *arguments: object) -> None:
+    def interrupted(self: Ledger, *arguments: object) -> None:
         if len(self.trials) == 3:
             raise KeyboardInterrupt
         note(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Run, "note", interrupted)
+    monkeypatch.setattr(Ledger, "note", interrupted)
     found = composer.search(data, VOCABULARY, max_parameters=12, budget=9, storage=tmp_path, quiet=True)
     assert len(found.trials) == 3 and found.stopped == "interrupted" and found.best.size > 1
-    monkeypatch.setattr(Run, "note", note)
+    monkeypatch.setattr(Ledger, "note", note)
     again = composer.search(data, VOCABULARY, max_parameters=12, budget=9, storage=tmp_path, quiet=True)
     fresh = composer.search(data, VOCABULARY, max_parameters=12, budget=9, quiet=True)
     assert sequence(again) == sequence(fresh)
