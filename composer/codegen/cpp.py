@@ -37,7 +37,7 @@ class Stage:
         self.tables = [o for o in outputs if isinstance(o, Table)]
         entries = [Output("site", w, "") for t in self.tables for w in t.weights]
         rows = [Output("row", node, axis=m) for t in self.tables for m, parts in enumerate(t.rows) for node in parts]
-        self.plan = Schedule([o for o in outputs if not isinstance(o, Table)] + entries + rows)
+        self.plan = self.schedule([o for o in outputs if not isinstance(o, Table)] + entries + rows)
         self.kept = sum(len(t.rows) for t in self.tables)
         self.species = layout.species
         self.lines: list[str] = []
@@ -46,6 +46,10 @@ class Stage:
         self.cutoffs = sorted({n.cutoff for nest in self.plan.nests for n in nest.loops} | self._loop_cutoffs())
         self.near: dict[Node, str] = {}
         self._leaves()
+
+    def schedule(self, outputs: list[Output]) -> Schedule:
+        """The loop nests of the outputs."""
+        return Schedule(outputs)
 
     def _loop_cutoffs(self) -> set[float]:
         return {n.cutoff for o in self.plan.outputs for n in neighbors(o.node.free)}
@@ -310,11 +314,15 @@ class Stage:
 
     # ---- outputs
 
+    def site_value(self, node: Node) -> str | None:
+        """What is stored for a site."""
+        return self.load(node, {})
+
     def output_code(self) -> list[str]:
         out: list[str] = []
         for output in self.plan.outputs:
             if output.kind == "site" and output.name:
-                out.append(f"{self.site_text(output.name)}[i] = {self.load(output.node, {})};")
+                out.append(f"{self.site_text(output.name)}[i] = {self.site_value(output.node)};")
             elif output.kind == "parameter":
                 out += self._parameter_output(output)
         if any(o.kind == "force" for o in self.plan.outputs):

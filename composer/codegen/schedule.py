@@ -66,10 +66,13 @@ class Nest:
 
 
 class Schedule:
-    """The loop nests of one stage, in execution order, with rows, arrays and site scalars."""
+    """The loop nests of one stage, in execution order, with rows, arrays and site scalars.
 
-    def __init__(self, outputs: Iterable[Output]) -> None:
-        self.lower = Lowering()
+    `keep`: what a later loop needs of each neighbour is kept where that is dear to recompute; without, it is always recomputed.
+    """
+
+    def __init__(self, outputs: Iterable[Output], keep: bool = True) -> None:
+        self.lower, self.keep = Lowering(), keep
         self.outputs = [Output(o.kind, self.lower(o.node), o.name, o.axis, o.target) for o in outputs]
         self._levels: dict[Node, int] = {}
         self._nests: dict[tuple, Nest] = {}
@@ -389,12 +392,12 @@ class Schedule:
                 or self._geometry(node)
             ):
                 continue
-            if node.op in DEAR:
+            if self.keep and node.op in DEAR:
                 self.need_row(node)
                 continue
             cheap[node] = None
             pending.extend(node.args)
-        if len(cheap) > RECOMPUTE * count:
+        if self.keep and len(cheap) > RECOMPUTE * count:
             for node in frontier:
                 self.need_row(node)
             return
@@ -415,7 +418,7 @@ class Schedule:
                 if inner.op not in LEAVES and inner not in self.rows and not self._geometry(inner):
                     self._available(nest, inner, False)
                 continue
-            if looped and inner.op in DEAR:
+            if self.keep and looped and inner.op in DEAR:
                 self.need_row(inner)
                 continue
             pending.extend(inner.args)
