@@ -1,42 +1,71 @@
-"""A batch of structures on a device: what CUDA kernels read."""
+"""A batch of structures on a device: what CUDA kernels read, and the list of neighbours made there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from composer.neighbors import Batch
+from composer.codegen.cuda import BLOCK
+from composer.errors import DataError
+from composer.neighbors import Structure, checked
+from composer.runtime.launch import Builder, Launch
 
 SLICE = 32  # atoms whose rows of neighbours are interleaved: the threads of a warp read entries that lie side by side
+SOURCE = Path(__file__).with_name("neighbors.cu").read_text(encoding="utf-8")
+KERNELS = ("count_images", "write_images", "place_sites", "find_bins", "count_neighbors", "write_neighbors", "find_moves")
+TENSORS = (
+    "positions", "cells", "dual", "pbc", "home", "species", "owner", "shift", "x", "images", "low", "width", "bins", "bin", "order", "start",
+    "first", "count", "index", "built", "built_cells", "stale",
+)  # fmt: skip
+MOST_BINS = 4  # bins for each site
+
+
+class ListArgs(ctypes.Structure):
+    """ListArgs of neighbors.cu."""
+
+    _fields_ = [
+        *((n, ctypes.c_void_p) for n in TENSORS),
+        *((n, ctypes.c_int64) for n in ("atoms", "sites", "stride")),
+        ("cutoff", ctypes.c_double),
+        ("reach", ctypes.c_double),
+    ]
 
 
 @dataclass(frozen=True, eq=False)
 class DeviceBatch:
-    """Structures and their neighbours on a device; S structures, N atoms, G ghosts, both sides of each pair listed.
+    """Structures and their neighbours on a device; S structures, N atoms, M sites: atoms and after them their images.
 
-    Entry e of the row of atom i is index[first[i] + e * stride], a site: below N an atom, else ghost number index - N.
+    Entry e of the row of atom i is the site index[first[i] + e * stride]; both sides of each pair are listed. Site s stands at
+    positions[owner[s]] + shift[s] @ cell. `positions` and `cells` may be written in place, then `place` again.
     """
 
-    sites: Tensor  # float64 [N + G, 4]: x, y, z in Å, and two int32: the atom that a site is an image of, its species
     positions: Tensor  # float64 [N, 3], Å
     cells: Tensor  # float64 [S, 3, 3], Å
     pbc: Tensor  # bool [S, 3]
     species: Tensor  # int32 [N]
     home: Tensor  # int32 [N], structure of an atom
     offsets: Tensor  # int64 [S + 1]
-    ghost_owner: Tensor  # int32 [G]
-    ghost_shift: Tensor  # int32 [G, 3]
+    cutoff: float
+    skin: float
+    kernels: dict[str, Launch] = field(repr=False)
+    dual: Tensor  # float64 [S, 3, 3] of the cells at which the list was built
+    built: Tensor  # float64 [N, 3]
+    built_cells: Tensor  # float64 [S, 3, 3]
+    owner: Tensor  # int32 [M]
+    shift: Tensor  # int32 [M, 3]
+    x: Tensor  # float64 [M, 4]: x, y, z in Å, and two int32: owner and species
     first: Tensor  # int64 [N]
     count: Tensor  # int32 [N]
     index: Tensor  # int32
-    stride: int
+    stale: Tensor  # int32 [1]
     max_neighbors: int
-    cutoff: float
-    skin: float
-    built_positions: Tensor  # float64 [N, 3]
-    built_cells: Tensor  # float64 [S, 3, 3]
+    stride: int = SLICE
 
     @property
     def atoms(self) -> int:
@@ -49,66 +78,146 @@ class DeviceBatch:
         return len(self.cells)
 
     @property
+    def sites(self) -> int:
+        """The number M of sites."""
+        return len(self.owner)
+
+    @property
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self.positions.device
 
+    def place(self) -> None:
+        """Bring all sites to where positions and cells are now; waits for nothing."""
+        self._launch("place_sites", self.sites)
 
-def on_device(batch: Batch, device: str | torch.device) -> DeviceBatch:
-    """A batch with full rows, copied to a device; its list of neighbours is kept in slices."""
-    home = torch.repeat_interleave(torch.arange(batch.structures, dtype=torch.int32), batch.offsets.diff())
-    first, count, index = sliced(batch.first.to(device), batch.index.to(device))
-    made = DeviceBatch(
-        sites=torch.empty(batch.sites, 4, dtype=torch.float64, device=device),
-        positions=batch.positions.clone().to(device),
-        cells=batch.cells.clone().to(device),
-        pbc=batch.pbc.to(device),
-        species=batch.species.to(device),
-        home=home.to(device),
-        offsets=batch.offsets.to(device),
-        ghost_owner=batch.ghost_owner.to(device),
-        ghost_shift=batch.ghost_shift.to(device),
-        first=first,
-        count=count,
-        index=index,
-        stride=SLICE,
-        max_neighbors=batch.max_neighbors,
-        cutoff=batch.cutoff,
-        skin=batch.skin,
-        built_positions=batch.built_positions.to(device),
-        built_cells=batch.built_cells.to(device),
+    def look(self) -> Tensor:
+        """Set `stale` [1] to 1 if a pair that is not listed could have come within the cutoff, else to 0; waits for nothing."""
+        self.stale.zero_()
+        self._launch("find_moves", self.atoms)
+        return self.stale
+
+    def rebuilt(self) -> DeviceBatch:
+        """The same structures with a list of neighbours for where they are now; the host waits for two numbers of the device."""
+        return _listed(self)
+
+    def moved_to(self, positions: Tensor, cells: Tensor | None = None) -> DeviceBatch:
+        """The same list at other positions [N, 3] and cells [S, 3, 3] in Å: float64 tensors of this device, not copied, and placed."""
+        cells = self.cells if cells is None else cells
+        for name, new, old in (("positions", positions, self.positions), ("cells", cells, self.cells)):
+            if new.shape != old.shape or new.dtype != old.dtype or new.device != old.device or not new.is_contiguous():
+                found = f"They are {new.dtype} {list(new.shape)} on {new.device}"
+                raise DataError(f"A batch was given {name}", found, f"Pass contiguous {old.dtype} {list(old.shape)} on {old.device}")
+        moved = replace(self, positions=positions, cells=cells, x=torch.empty_like(self.x))
+        moved.place()
+        return moved
+
+    def _launch(self, kernel: str, items: int, **more: Tensor) -> None:
+        if items:
+            self.kernels[kernel](self._args(**more), -(-items // BLOCK), BLOCK)
+
+    def _args(self, **more: Tensor) -> ListArgs:
+        known = {n: more[n] if n in more else getattr(self, n, None) for n in TENSORS}
+        pointers = {n: t.data_ptr() for n, t in known.items() if t is not None}
+        reach = self.cutoff + self.skin
+        return ListArgs(**pointers, atoms=self.atoms, sites=self.sites, stride=self.stride, cutoff=self.cutoff, reach=reach)
+
+
+def device_batch(structures: Sequence[Structure], cutoff: float, skin: float, device: str | torch.device, build: Builder) -> DeviceBatch:
+    """Structures on a device, with their neighbours within cutoff + skin (Å).
+
+    Arguments: structures as for `composer.neighbors.build_batch`; build, which compiles the kernels of lists.
+    Errors: DataError for numbers that are not finite, shapes that do not fit, cells without volume, a cutoff that is not positive.
+    """
+    species, positions, cells, pbc = checked(structures, cutoff, skin)
+    sizes = torch.tensor([len(x) for x in positions], dtype=torch.int64)
+    nothing = torch.empty(0, device=device)
+
+    def whole(parts: list, last: tuple[int, ...], dtype: type) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.empty((0, *last), dtype), *parts])).to(device)
+
+    x, h = whole(positions, (3,), np.float64), torch.from_numpy(cells).to(device)
+    bare = DeviceBatch(
+        positions=x,
+        cells=h,
+        pbc=torch.from_numpy(pbc).to(device),
+        species=whole(species, (), np.int32),
+        home=torch.repeat_interleave(torch.arange(len(sizes), dtype=torch.int32), sizes).to(device),
+        offsets=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]).to(device),
+        cutoff=float(cutoff),
+        skin=float(skin),
+        kernels=dict(zip(KERNELS, build(SOURCE, KERNELS), strict=True)),
+        **dict.fromkeys(("dual", "built", "built_cells", "owner", "shift", "x", "first", "count", "index"), nothing),
+        stale=torch.zeros(1, dtype=torch.int32, device=device),
+        max_neighbors=0,
     )
-    name_sites(made)
-    return made
+    return _listed(bare)
 
 
-def name_sites(batch: DeviceBatch) -> None:
-    """Write atom and species of every site."""
-    atoms = torch.arange(batch.atoms, dtype=torch.int32, device=batch.device)
-    owner = torch.cat([atoms, batch.ghost_owner])
-    batch.sites.view(torch.int32)[:, 6] = owner
-    batch.sites.view(torch.int32)[:, 7] = batch.species[owner.long()]
+def _listed(old: DeviceBatch) -> DeviceBatch:
+    """The batch with images, bins and rows made anew."""
+    device, atoms = old.device, old.atoms
+    dual = torch.linalg.pinv((old.cells * old.pbc[:, :, None]).cpu()).to(device).contiguous()  # [S, 3, 3], 3 x 3 each: quicker on the CPU
+    batch = replace(old, dual=dual, built=old.positions.clone(), built_cells=old.cells.clone())
+    images = torch.empty(atoms, dtype=torch.int64, device=device)
+    batch._launch("count_images", atoms, images=images)
+    ghosts = int(images.sum())
+    start = torch.cumsum(images, 0) - images
+
+    def empty(dtype: torch.dtype, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    sites = atoms + ghosts
+    batch = replace(
+        batch, owner=empty(torch.int32, sites), shift=empty(torch.int32, sites, 3), x=empty(torch.float64, sites, 4),
+        first=empty(torch.int64, atoms), count=empty(torch.int32, atoms),
+    )  # fmt: skip
+    batch._launch("write_images", atoms, images=start)
+    batch.place()
+    bins = _bins(batch)
+    batch._launch("count_neighbors", atoms, **bins)
+    first, length, longest = _slices(batch.count)
+    batch = replace(batch, first=first, index=torch.zeros(length, dtype=torch.int32, device=device), max_neighbors=longest)
+    batch._launch("write_neighbors", atoms, **bins)
+    return batch
 
 
-def moved_to(batch: DeviceBatch, positions: Tensor, cells: Tensor | None = None) -> DeviceBatch:
-    """The same list at other positions [N, 3] and cells [S, 3, 3] in Å, tensors of the device that are not copied."""
-    return replace(batch, positions=positions, cells=batch.cells if cells is None else cells)
+def _bins(batch: DeviceBatch) -> dict[str, Tensor]:
+    """Sites in boxes with edges of at least the reach; as many boxes as the sites can fill."""
+    reach = batch.cutoff + batch.skin
+    home = batch.home[batch.owner.long()].long()
+    corner = torch.full((batch.structures, 3), torch.inf, dtype=torch.float64, device=batch.device)
+    wide = home[:, None].expand(-1, 3)
+    x = batch.x[:, :3]
+    low = corner.scatter_reduce(0, wide, x, "amin")
+    extent = ((-corner).scatter_reduce(0, wide, x, "amax") - low).clamp(min=0.0).nan_to_num(0.0)
+    low = low.nan_to_num(0.0)
+    number = torch.floor(extent / reach).clamp(min=1.0)  # [S, 3]
+    room = MOST_BINS * torch.bincount(home, minlength=batch.structures).clamp(min=1)
+    crowd = (number.prod(1) / room).clamp(min=1.0) ** (1 / 3)  # a gas fills few boxes: they are made wider
+    number = torch.floor(torch.minimum(number / crowd[:, None], room[:, None].double())).clamp(min=1.0)
+    width = torch.where(number > 1, extent / number, torch.clamp(extent, min=reach))
+    count = number.long()
+    base = torch.cumsum(count.prod(1), 0)
+    made = {"low": low, "width": width.contiguous(), "bins": torch.cat([count, (base - count.prod(1))[:, None]], 1).contiguous()}
+    made["bin"] = torch.empty(batch.sites, dtype=torch.int64, device=batch.device)
+    batch._launch("find_bins", batch.sites, **made)
+    filled, order = torch.sort(made["bin"], stable=True)
+    total = int(base[-1]) if batch.structures else 0
+    start = torch.searchsorted(filled, torch.arange(total + 1, device=batch.device))
+    return made | {"order": order, "start": start}
 
 
-def sliced(first: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of CSR (first [N + 1], index) interleaved by slices of atoms: first [N], count [N], index."""
-    atoms, count = len(first) - 1, first.diff()
-    rows = torch.zeros(-(-atoms // SLICE) * SLICE, dtype=torch.int64, device=first.device)
+def _slices(count: Tensor) -> tuple[Tensor, int, int]:
+    """Where the rows of atoms begin [N], how long all of them are together, and how long the longest is."""
+    atoms = len(count)
+    rows = torch.zeros(-(-atoms // SLICE) * SLICE, dtype=torch.int64, device=count.device)
     rows[:atoms] = count
     longest = rows.reshape(-1, SLICE).amax(1) if atoms else rows
     start = (torch.cumsum(longest, 0) - longest) * SLICE  # of the slices
-    atom = torch.arange(atoms, device=first.device)
-    place = start[atom // SLICE] + atom % SLICE if atoms else atom
-    entry = torch.repeat_interleave(atom, count)
-    within = torch.arange(len(index), device=first.device) - first[:-1][entry]
-    out = torch.zeros(int(longest.sum()) * SLICE, dtype=torch.int32, device=first.device)
-    out[place[entry] + within * SLICE] = index
-    return place, count.to(torch.int32), out
+    atom = torch.arange(atoms, device=count.device)
+    ends = torch.stack([longest.sum() * SLICE, rows.max() if atoms else rows.sum()]).tolist()
+    return start[atom // SLICE] + atom % SLICE, *ends
 
 
-__all__ = ["SLICE", "DeviceBatch", "moved_to", "name_sites", "on_device", "sliced"]
+__all__ = ["KERNELS", "SOURCE", "DeviceBatch", "device_batch"]

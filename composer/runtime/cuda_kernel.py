@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,13 +16,11 @@ from composer.codegen.schedule import Table
 from composer.errors import BackendError
 from composer.quantities import row
 from composer.runtime.cuda_batch import DeviceBatch
+from composer.runtime.launch import Builder, Launch
 
 THREADS = 132 * 1024  # most threads of a launch that needs memory of its own for each
 MEMORY = 2**31  # most bytes of such memory
 FIXED_ONE = 2.0**40  # the 1 of forces that are kept as integers, as in prelude.cu
-
-Launch = Callable[[ctypes.Structure, int, int], None]  # arguments, blocks, threads of a block
-Builder = Callable[[str, Sequence[str]], list[Launch]]  # source, names of kernels
 
 
 class Args(ctypes.Structure):
@@ -53,7 +50,6 @@ class CudaKernel:
 
     Arguments: name; program; layout; build, which compiles; single, numbers of 4 bytes beside double geometry and energies; fixed, forces
     that do not depend on the order of threads; mirrored, see `CudaStage`.
-    Errors: BackendError for programs with operations on all sites at once (long-range sums).
     """
 
     def __init__(
@@ -66,12 +62,6 @@ class CudaKernel:
         kinds = {o.kind for s in self.stages for o in s.plan.outputs}
         self.pushes, self.sums = "force" in kinds, "parameter" in kinds
         self.tabled = any(isinstance(o, Table) for s in program.stages for o in s)
-        if program.globals and any(program.globals.values()):
-            raise BackendError(
-                "A kernel for the GPU was asked for",
-                "The expression holds a long-range sum, which runs on the CPU alone",
-                "Compile it with device='cpu'",
-            )
 
     @property
     def real(self) -> torch.dtype:
@@ -128,7 +118,7 @@ class CudaKernel:
     ) -> None:
         """Launch all stages on the current stream; nothing is allocated and nothing waits.
 
-        Arguments: batch, whose `sites` are placed; buffers, with the inputs of the sites in `site`; parameters, the flat array [P] as `real`
+        Arguments: batch, placed; buffers, with the inputs of the sites in `site`; parameters, the flat array [P] as `real`
         and as float64; tangents of the parameters [P] as `real`; moves, tangents of all sites, float64 [sites, 3].
         """
         for kept in (buffers.forces, buffers.virials, buffers.gradient, buffers.columns, buffers.voigt):
@@ -137,7 +127,7 @@ class CudaKernel:
             buffers.site[self.arrays.index(name)].zero_()
         tables = buffers.voigt if self.tabled else buffers.gradient
         args = Args(
-            x=batch.sites.data_ptr(), home=batch.home.data_ptr(), first=batch.first.data_ptr(), count=batch.count.data_ptr(),
+            x=batch.x.data_ptr(), home=batch.home.data_ptr(), first=batch.first.data_ptr(), count=batch.count.data_ptr(),
             index=batch.index.data_ptr(), P=parameters[0].data_ptr(), P64=parameters[1].data_ptr(),
             PT=None if tangents is None else tangents.data_ptr(), w=None if moves is None else moves.data_ptr(),
             site=buffers.site.data_ptr(), F=buffers.forces.data_ptr(), V=buffers.virials.data_ptr(), G=tables.data_ptr(),
@@ -162,4 +152,4 @@ def row_length(neighbors: int) -> int:
     return max(16, -(-neighbors // 16) * 16)
 
 
-__all__ = ["Args", "Buffers", "Builder", "CudaKernel", "Launch", "row_length"]
+__all__ = ["Args", "Buffers", "CudaKernel", "row_length"]

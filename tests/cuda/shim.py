@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from composer.runtime.build import library
-from composer.runtime.cuda_kernel import Launch
+from composer.runtime.launch import Launch
 
 SHIM = Path(__file__).with_name("shim.h").read_text()
 RUN = """extern "C" void run_{0}(const {1}* a, int blocks, int threads) {{
