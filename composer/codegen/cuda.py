@@ -24,6 +24,7 @@ SPELLINGS = (
     ("#pragma GCC ivdep\n", ""),
     ("#pragma GCC unroll 1\n", "#pragma unroll 1\n"),
     ("near.scatter(F, i)", "near.scatter(A, i)"),
+    (", kept, ld, F, G);", ", kept, ld);"),
 )
 
 
@@ -31,13 +32,22 @@ class CudaStage(Stage):
     """Code of one stage: a kernel that visits all sites.
 
     `mirrored`: the energy is a sum over pairs that both atoms see alike, so that the force on a site is twice what its own visit brings.
+    `by_structure`: gradients of the parameters are summed for each structure, not for each thread.
     """
 
     vectors = False
 
-    def __init__(self, name: str, outputs: Iterable[Output | Table], layout: Layout, site_arrays: list[str], mirrored: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        outputs: Iterable[Output | Table],
+        layout: Layout,
+        site_arrays: list[str],
+        mirrored: bool = False,
+        by_structure: bool = False,
+    ) -> None:
         super().__init__(name, outputs, layout, site_arrays, whole=False)
-        self.mirrored = mirrored
+        self.mirrored, self.by_structure = mirrored, by_structure
         self.pushes = False
 
     def schedule(self, outputs: list[Output]) -> Schedule:
@@ -56,13 +66,13 @@ class CudaStage(Stage):
             "const int64_t thread = blockIdx.x * (int64_t)blockDim.x + threadIdx.x, threads = gridDim.x * (int64_t)blockDim.x;",
             "const real* __restrict__ P = A.P; const double* __restrict__ P64 = A.P64; const real* __restrict__ PT = A.PT;",
             "(void)thread; (void)threads; (void)P; (void)P64; (void)PT;",
-            *(["const Strided<double> G = {A.G + thread, threads};"] if "parameter" in kinds else []),
-            *(["double *F = A.J, *G = A.G;"] if self.tables else []),
+            *(["const Strided<double> G = {A.G + thread, threads};"] if "parameter" in kinds and not self.by_structure else []),
             *self._site_pointers(),
             *self._neighbours(),
             *(f"real {n}[{size_of(self.plan.arrays[a])}];" for a, n in self.array_names.items()),
             "for (int64_t i = thread; i < A.atoms; i += threads) {",
             "const int si = A.x[i].species; (void)si;",
+            *([f"const Collected G = {{A.G + A.home[i] * {self.layout.size}}};"] if "parameter" in kinds and self.by_structure else []),
         ]
         return "\n".join([*head, body, "}", "}"])
 
@@ -72,8 +82,7 @@ class CudaStage(Stage):
         out = []
         for m, name in enumerate(self.site_arrays):
             kind = "Collected" if name in collected else "Complete" if name.startswith("adjoint ") else "double*"
-            place = f"A.site + {m} * A.atoms"
-            out.append(f"const {kind} site{m} = {f'{{{place}}}' if kind == 'Collected' else place}; (void)site{m};".replace("const double*", "double*"))
+            out.append(f"{kind if kind == 'double*' else f'const {kind}'} site{m} = {{A.site + {m} * A.atoms}}; (void)site{m};")
         return out
 
     def _neighbours(self) -> list[str]:
@@ -130,6 +139,9 @@ class CudaStage(Stage):
         ]
         head = "{ const int sj = 0; (void)sj;" if self.species == 1 else f"for (int sj = 0; sj < {self.species}; ++sj) {{"
         return [head, start, *inner, stop, "}"]
+
+    def _table_code(self, table: Table) -> list[str]:
+        return super()._table_code(table) if self.cutoffs else []  # without neighbours there is no force
 
     def site_value(self, node: Node) -> str | None:
         """In double, however exact the parts are: an energy is a small difference from that of the atom alone."""

@@ -32,7 +32,7 @@ struct Args {
   double* site;          // named site arrays [arrays, atoms]
   Force* F;              // forces [atoms, 4]
   real* V;               // virials of the sites xx yy zz yz xz xy [atoms, 6]
-  double* G;             // gradient of the parameters [P, threads], or virials of the columns of a Jacobian [P, structures, 6]
+  double* G;             // gradient of the parameters [P, threads] or [structures, P], or virials of Jacobian columns [P, structures, 6]
   double* J;             // columns of a Jacobian [P, atoms, 3]
   real* scratch;         // [rows, ld, threads]
   int64_t atoms, structures, stride, ld;
@@ -62,7 +62,7 @@ __device__ inline void add_force(Force* F, int64_t n, real x, real y, real z) {
 #endif
 }
 
-// A site array that collects from neighbours.
+// Numbers that many threads add to.
 struct Collected {
   double* p;
   struct Place {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,7 +39,7 @@ class Buffers:
     site: Tensor  # float64 [arrays, N]
     forces: Tensor  # [N, 4]
     virials: Tensor  # [N, 6] xx yy zz yz xz xy, -dE/dstrain
-    gradient: Tensor  # float64 [P, threads]
+    gradient: Tensor  # float64 [P, threads], or [S, P] where it is summed for each structure
     columns: Tensor  # float64 [P, N, 3]
     voigt: Tensor  # float64 [P, S, 6]
     scratch: Tensor
@@ -58,7 +59,10 @@ class CudaKernel:
         self.name, self.program, self.layout, self.build = name, program, layout, build
         self.single, self.fixed = single, fixed and not mirrored  # what is mirrored adds nothing to other sites
         self.arrays = program.site_arrays()
-        self.stages = [CudaStage(f"{name}_{n}", o, layout, self.arrays, mirrored) for n, o in enumerate(program.stages)]
+        self.by_structure = name == "parameters"
+        self.stages = [
+            CudaStage(f"{name}_{n}", o, layout, self.arrays, mirrored, self.by_structure) for n, o in enumerate(program.stages)
+        ]
         kinds = {o.kind for s in self.stages for o in s.plan.outputs}
         self.pushes, self.sums = "force" in kinds, "parameter" in kinds
         self.tabled = any(isinstance(o, Table) for s in program.stages for o in s)
@@ -90,7 +94,7 @@ class CudaKernel:
         self.source  # noqa: B018  (rows are known once the text is there)
         size, atoms = self.layout.size, batch.atoms
         threads = -(-atoms // BLOCK) * BLOCK
-        each = self.rows * row_length(batch.max_neighbors) * (4 if self.single else 8) + (8 * size if self.sums else 0)
+        each = self.rows * row_length(batch.max_neighbors) * (4 if self.single else 8) + (8 * size if self.sums and not self.by_structure else 0)
         if each:
             threads = max(BLOCK, min(threads, THREADS, MEMORY // each // BLOCK * BLOCK))
 
@@ -101,7 +105,7 @@ class CudaKernel:
             site=zeros(torch.float64, len(self.arrays), atoms),
             forces=zeros(torch.int64 if self.fixed else self.real, atoms if self.pushes else 0, 4),
             virials=zeros(self.real, atoms if self.pushes else 0, 6),
-            gradient=zeros(torch.float64, size if self.sums else 0, threads),
+            gradient=zeros(torch.float64, *((batch.structures, size) if self.by_structure else (size, threads)) if self.sums else (0,)),
             columns=zeros(torch.float64, size if self.tabled else 0, atoms, 3),
             voigt=zeros(torch.float64, size if self.tabled else 0, batch.structures, 6),
             scratch=zeros(self.real, threads * self.rows * row_length(batch.max_neighbors)),
@@ -136,6 +140,12 @@ class CudaKernel:
         )  # fmt: skip
         for launch in self.launches:
             launch(args, buffers.threads // BLOCK, BLOCK)
+
+    def give(self, buffers: Buffers, inputs: Mapping[str, Tensor | float]) -> None:
+        """Write inputs of the sites, a number or one for each [N], where the program reads them."""
+        for name, value in inputs.items():
+            if name in self.arrays:
+                self.site(buffers, name)[:] = value
 
     def site(self, buffers: Buffers, name: str) -> Tensor:
         """A named site array [N]."""
