@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: `python -m benchmarks core|accuracy|export|longrange|nep --json out.json`."""
+"""Command line of the benchmarks: `python -m benchmarks core|accuracy|export|longrange|nep|gpu --json out.json`."""
 
 import json
 import os
@@ -30,6 +30,7 @@ class Suite(StrEnum):
     longrange = "longrange"
     export = "export"
     nep = "nep"
+    gpu = "gpu"
 
 
 def main(

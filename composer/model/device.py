@@ -35,7 +35,9 @@ class DeviceModel:
         self, model: Model, device: str | torch.device, dtype: str = "float32", deterministic: bool = False, build: Builder | None = None
     ) -> None:
         if dtype not in TYPES:
-            raise BackendError(f"A model with numbers of type {dtype!r} was asked for", f"Known are {', '.join(TYPES)}", "Write dtype='float32'")
+            raise BackendError(
+                f"A model with numbers of type {dtype!r} was asked for", f"Known are {', '.join(TYPES)}", "Write dtype='float32'"
+            )
         self.build = device_builder(device) if build is None else build
         self.model, self.device, self.single, self.deterministic = model, torch.device(device), TYPES[dtype], deterministic
         self.kernels: dict[str, CudaKernel] = {}

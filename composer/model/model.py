@@ -79,7 +79,9 @@ def compile(
     model = model if parameters is None else model.with_parameters(parameters)
     if device == "cpu":
         if dtype not in (None, "float64"):
-            raise BackendError(f"Kernels with {dtype} were asked for on the CPU", "They have float64 alone", "Leave dtype out, or write device='cuda'")
+            raise BackendError(
+                f"Kernels with {dtype} were asked for on the CPU", "They have float64 alone", "Leave dtype out, or write device='cuda'"
+            )
         return model
     from composer.model.device import DeviceModel
 

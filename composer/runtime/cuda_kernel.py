@@ -14,7 +14,6 @@ from composer.codegen.cuda import BLOCK, CudaStage, unit
 from composer.codegen.layout import Layout
 from composer.codegen.program import Program
 from composer.codegen.schedule import Table
-from composer.errors import BackendError
 from composer.quantities import row
 from composer.runtime.cuda_batch import DeviceBatch
 from composer.runtime.launch import Builder, Launch
@@ -60,9 +59,7 @@ class CudaKernel:
         self.single, self.fixed = single, fixed and not mirrored  # what is mirrored adds nothing to other sites
         self.arrays = program.site_arrays()
         self.by_structure = name == "parameters"
-        self.stages = [
-            CudaStage(f"{name}_{n}", o, layout, self.arrays, mirrored, self.by_structure) for n, o in enumerate(program.stages)
-        ]
+        self.stages = [CudaStage(f"{name}_{n}", o, layout, self.arrays, mirrored, self.by_structure) for n, o in enumerate(program.stages)]
         kinds = {o.kind for s in self.stages for o in s.plan.outputs}
         self.pushes, self.sums = "force" in kinds, "parameter" in kinds
         self.tabled = any(isinstance(o, Table) for s in program.stages for o in s)
@@ -94,7 +91,9 @@ class CudaKernel:
         self.source  # noqa: B018  (rows are known once the text is there)
         size, atoms = self.layout.size, batch.atoms
         threads = -(-atoms // BLOCK) * BLOCK
-        each = self.rows * row_length(batch.max_neighbors) * (4 if self.single else 8) + (8 * size if self.sums and not self.by_structure else 0)
+        each = self.rows * row_length(batch.max_neighbors) * (4 if self.single else 8) + (
+            8 * size if self.sums and not self.by_structure else 0
+        )
         if each:
             threads = max(BLOCK, min(threads, THREADS, MEMORY // each // BLOCK * BLOCK))
 

@@ -23,7 +23,9 @@ def device_builder(device: str | torch.device) -> Builder:
     place = torch.device(device)
     if not torch.cuda.is_available():
         why = "This build of torch has no CUDA" if torch.version.cuda is None else "torch finds no GPU"
-        raise BackendError(f"Kernels for the device {place} were asked for", why, "Compile the model with device='cpu', or use a machine with a GPU")
+        raise BackendError(
+            f"Kernels for the device {place} were asked for", why, "Compile the model with device='cpu', or use a machine with a GPU"
+        )
     if place.type != "cuda" or (place.index or 0) >= torch.cuda.device_count():
         raise BackendError(
             f"Kernels for the device {place} were asked for",
@@ -61,7 +63,9 @@ def _driver() -> ctypes.CDLL:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        raise BackendError("A kernel was to run on the GPU", f"Its driver does not load: {error}", "Install the driver of the GPU") from error
+        raise BackendError(
+            "A kernel was to run on the GPU", f"Its driver does not load: {error}", "Install the driver of the GPU"
+        ) from error
     pointer, count = ctypes.c_void_p, ctypes.c_uint
     driver.cuModuleLoadData.argtypes = [ctypes.POINTER(pointer), ctypes.c_char_p]
     driver.cuModuleGetFunction.argtypes = [ctypes.POINTER(pointer), pointer, ctypes.c_char_p]

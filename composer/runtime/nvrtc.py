@@ -13,7 +13,7 @@ from pathlib import Path
 from composer.errors import BackendError
 from composer.runtime import cache
 
-OPTIONS = ("--std=c++17", "--ptxas-options=-v")
+OPTIONS = ("--std=c++17", "--ptxas-options=-v", "--diag-suppress=177,550")  # names that one kernel of many does not use
 NAMES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
 _LINES_SHOWN = 12
 
@@ -62,7 +62,9 @@ def compiled(source: str, architecture: str) -> Compiled:
                 (workplace / code).write_bytes(made.cubin)
                 cache.keep(workplace / log, workplace.parent / log)
                 cache.keep(workplace / code, workplace.parent / code)
-    raise BackendError("Compiled CUDA was to be kept on disk", "It is gone right after it was written", "Set COMPOSER_CACHE to another folder")
+    raise BackendError(
+        "Compiled CUDA was to be kept on disk", "It is gone right after it was written", "Set COMPOSER_CACHE to another folder"
+    )
 
 
 def version() -> tuple[int, int]:

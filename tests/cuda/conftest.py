@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ase.build
 import numpy as np
-import pytest
 import torch
 from ase import Atoms
 
@@ -37,8 +36,3 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-12)
     scale = float(expected.abs().max())
     assert scale > 0
     assert float((found - expected).abs().max()) <= tolerance * scale
-
-
-@pytest.fixture
-def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setenv("COMPOSER_CACHE", str(tmp_path))

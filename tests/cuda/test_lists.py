@@ -68,14 +68,15 @@ def test_a_cell_that_changes_uses_up_the_skin() -> None:
     rng = np.random.default_rng(0)
     cell = 12.0 * np.eye(3)
     batch = device_batch([(np.zeros(20, np.int32), rng.uniform(0, 12, (20, 3)), cell, np.ones(3, bool))], 4.0, 1.0, "cpu", shim)
-    for scale, stale in ((0.999, 0), (1.05, 0), (0.7, 1)):
-        moved = batch.moved_to(scale * batch.built, scale * batch.built_cells)
-        assert int(moved.look()) == (1 if scale == 1.05 else stale) or scale == 1.05
+    for scale, stale in ((0.999, 0), (0.7, 1)):
+        assert int(batch.moved_to(scale * batch.built, scale * batch.built_cells).look()) == stale
     sheared = batch.built_cells.clone()
     sheared[0, 1, 0] += 0.2
     moved = batch.moved_to(batch.built @ torch.linalg.inv(batch.built_cells[0]) @ sheared[0], sheared)
     assert int(moved.look()) == 0
-    assert listed(moved.rebuilt()) == pairs_of(build_batch([(np.zeros(20, np.int32), moved.positions.numpy(), sheared[0].numpy(), np.ones(3, bool))], 4.0, 1.0))
+    assert listed(moved.rebuilt()) == pairs_of(
+        build_batch([(np.zeros(20, np.int32), moved.positions.numpy(), sheared[0].numpy(), np.ones(3, bool))], 4.0, 1.0)
+    )
 
 
 def test_a_gas_in_a_large_box_takes_little_memory() -> None:
