@@ -238,7 +238,11 @@ class Stage:
         block = Block(lambda x: None if x is node else self.load(x, ranges), "e")
         (text,) = block.emit([node])
         body = [*block.lines, f"{self.array_names[node]}[{flat(static, ranges)}] = {text};"]
-        return [*out, *in_vectors([i.size for i in static], body)]
+        return [*out, *self.static_loops([i.size for i in static], body)]
+
+    def static_loops(self, sizes: list[int], body: list[str]) -> list[str]:
+        """Loops q0, q1, ... over static ranges."""
+        return in_vectors(sizes, body)
 
     def _site_lines(self, root: Node, level: int) -> list[str]:
         """Code for a scalar of the site and everything below it that is not yet there."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from composer.codegen.cpp import Stage
 from composer.codegen.layout import Layout
-from composer.codegen.places import size_of
+from composer.codegen.places import rolled, size_of
 from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Output, Schedule, Table
 from composer.ir.indices import Neighbor
@@ -139,6 +139,10 @@ class CudaStage(Stage):
         ]
         head = "{ const int sj = 0; (void)sj;" if self.species == 1 else f"for (int sj = 0; sj < {self.species}; ++sj) {{"
         return [head, start, *inner, stop, "}"]
+
+    def static_loops(self, sizes: list[int], body: list[str]) -> list[str]:
+        heads = [f"for (int q{m} = 0; q{m} < {size}; ++q{m}) {{" for m, size in enumerate(sizes)]
+        return [*rolled(heads), *body, *["}"] * len(heads)]
 
     def _table_code(self, table: Table) -> list[str]:
         return super()._table_code(table) if self.cutoffs else []  # without neighbours there is no force

@@ -6,11 +6,17 @@ typedef int int32_t;
 typedef long long int64_t;
 #endif
 
-// A site: an atom or one of its images. A row of four numbers is read in two loads.
+// A site: an atom or one of its images, read in two loads.
 struct __align__(32) Site {
   double x, y, z;
   int32_t atom, species;  // the atom it is or is an image of
 };
+
+__device__ inline Site read(const Site* p) {
+  const double2 a = __ldg((const double2*)p), b = __ldg((const double2*)p + 1);
+  const int64_t names = __double_as_longlong(b.y);
+  return {a.x, a.y, b.x, (int32_t)names, (int32_t)(names >> 32)};
+}
 
 #ifdef FIXED  // forces as integers: their sum does not depend on the order
 typedef unsigned long long Force;
@@ -143,13 +149,13 @@ struct Stream {
   Totals sum;
 
   __device__ void open(const Args& A, int64_t i) {
-    own = A.x[i];
+    own = read(A.x + i);
     sum.clear();
   }
   __device__ void zero_forces() {}
   __device__ bool meets(const Args& A, int64_t i, int64_t entry, double cut, int species) {
     const int32_t s = A.index[entry];
-    const Site other = A.x[s];
+    const Site other = read(A.x + s);
     const double x = other.x - own.x, y = other.y - own.y, z = other.z - own.z;
     if (!(x * x + y * y + z * z < cut) || (species >= 0 && other.species != species)) return false;
     d0[0] = x;
@@ -219,13 +225,13 @@ struct Neighbourhood {
   }
 
   __device__ void gather(const Args& A, int64_t i, const double* cut) {
-    const Site own = A.x[i];
+    const Site own = read(A.x + i);
     const int64_t start = A.first[i], stop = start + A.count[i] * A.stride;
     int fill[S * K + 1];
     for (int b = 0; b <= S * K; ++b) fill[b] = 0;
     if (S * K > 1) {
       for (int64_t e = start; e < stop; e += A.stride) {
-        const int b = place(own, A.x[A.index[e]], cut);
+        const int b = place(own, read(A.x + A.index[e]), cut);
         if (b >= 0) ++fill[b + 1];
       }
       for (int b = 0; b < S * K; ++b) fill[b + 1] += fill[b];
@@ -233,7 +239,7 @@ struct Neighbourhood {
     for (int b = 0; b <= S * K; ++b) bound[b] = fill[b];
     for (int64_t e = start; e < stop; e += A.stride) {
       const int32_t s = A.index[e];
-      const Site other = A.x[s];
+      const Site other = read(A.x + s);
       const int b = place(own, other, cut);
       if (b >= 0) put(A, i, s, own, other, fill[b]++);
     }

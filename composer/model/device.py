@@ -18,6 +18,7 @@ from composer.runtime.cuda_kernel import Buffers, CudaKernel
 from composer.runtime.launch import Builder, device_builder
 
 if TYPE_CHECKING:
+    from composer.calculator import DeviceCalculator
     from composer.model.model import Model
 
 TYPES = {"float32": True, "float64": False}  # whether numbers have 4 bytes
@@ -88,6 +89,12 @@ class DeviceModel:
         found = self.evaluation(batch)
         found.run()
         return Result(batch, found.energy, found.forces, found.virial, lambda: found.energies)  # type: ignore[arg-type]
+
+    def calculator(self, skin: float = 1.0) -> DeviceCalculator:
+        """An ASE calculator: energy, forces, stress, energies; the list of neighbours has a skin (Å) and is reused."""
+        from composer.calculator import DeviceCalculator
+
+        return DeviceCalculator(self, skin)
 
     def gradient(
         self, batch: DeviceBatch, by_energy: Tensor | None = None, by_forces: Tensor | None = None, by_virial: Tensor | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -109,6 +112,15 @@ def test_a_cuda_graph_holds_an_evaluation() -> None:
     torch.cuda.synchronize()
     close(evaluation.forces.cpu(), model.model(atoms).forces, 1e-11)
     assert int(batch.stale) == 0
+
+
+@on_gpu
+def test_the_page_about_gpus_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "gpu.md"
+    namespace: dict = {"__name__": "__page__"}
+    for text in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S):
+        exec(compile(text, str(page), "exec"), namespace)
 
 
 @on_gpu

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from ase import units
+from ase.md.verlet import VelocityVerlet
 
 from composer.autograd import call
 from composer.codegen.cuda import CudaStage, unit
@@ -94,6 +97,20 @@ def test_an_evaluation_follows_positions_that_are_written_in_place() -> None:
     evaluation.run()
     close(evaluation.forces, model(second).forces)
     close(evaluation.virial, model(second).virial)
+
+
+def test_dynamics_with_ase_make_few_lists_and_conserve_the_energy() -> None:
+    model = model_of("StillingerWeber")
+    atoms = crystal(model.species, 0)
+    atoms.calc = DeviceModel(model, "cpu", "float64", build=shim).calculator(skin=1.0)
+    atoms.set_momenta(np.random.default_rng(0).normal(size=(len(atoms), 3)))
+    first = atoms.get_total_energy()
+    VelocityVerlet(atoms, 1.0 * units.fs).run(30)
+    assert abs(atoms.get_total_energy() - first) < 1e-3 * len(atoms)
+    assert atoms.calc.builds < 4
+    expected = model(atoms)
+    close(torch.from_numpy(atoms.get_forces()), expected.forces)
+    assert np.allclose(atoms.get_stress(voigt=False), expected.stress[0].numpy(), rtol=0, atol=1e-12)
 
 
 def test_nothing_of_a_user_reaches_the_text() -> None:
