@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: `python -m benchmarks core|accuracy|export|longrange|nep --json out.json`."""
+"""Command line of the benchmarks: `python -m benchmarks core|accuracy|export|longrange|nep|gpu --json out.json`."""
 
 import json
 import os
@@ -31,6 +31,7 @@ class Suite(StrEnum):
     export = "export"
     nep = "nep"
     from_pair = "from_pair"
+    gpu = "gpu"
 
 
 def main(

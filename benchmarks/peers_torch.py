@@ -131,7 +131,7 @@ def training_gradient(energy: Energy, x: Tensor, theta: Tensor, e: Edges, energy
 
 
 def _sum_at(index: Tensor, values: Tensor, size: int) -> Tensor:
-    return torch.zeros(size, dtype=values.dtype).index_add(0, index, values)
+    return values.new_zeros(size).index_add(0, index, values)
 
 
 def _cosines(d: Tensor, r: Tensor, e: Edges) -> Tensor:

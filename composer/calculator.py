@@ -62,13 +62,13 @@ class Calculator(AseCalculator):
             )
         found = self.model(self._place(system))
         energy = float(found.energy[0])
-        self.results = {"energy": energy, "free_energy": energy, "forces": found.forces.numpy()}
+        self.results = {"energy": energy, "free_energy": energy, "forces": found.forces.cpu().numpy()}
         if periodic:
-            self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress[0].numpy())
+            self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress[0].cpu().numpy())
         if "energies" in properties:
-            self.results["energies"] = found.energies.numpy()
+            self.results["energies"] = found.energies.cpu().numpy()
 
-    def _place(self, atoms: Any) -> Batch:
+    def _place(self, atoms: Any) -> Any:
         """The batch of the present atoms: the old list at new positions while that is safe, else a new list."""
         symbols, old = atoms.numbers.tobytes(), self._batch
         x, cell = torch.from_numpy(atoms.positions), torch.from_numpy(atoms.cell.array)[None]
@@ -84,6 +84,26 @@ class Calculator(AseCalculator):
         if self._watch is not None:
             self._watch.look(batch)
         return batch
+
+
+class DeviceCalculator(Calculator):
+    """The same for a model on a GPU (`DeviceModel`): lists are made and judged there. It does not warn of extrapolation."""
+
+    def __init__(self, model: Any, skin: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(model, skin, **kwargs)
+        self._placed: Any = None  # a DeviceBatch
+
+    def _place(self, atoms: Any) -> Any:
+        symbols, old = atoms.numbers.tobytes(), self._placed
+        if old is not None and symbols == self._symbols and old.pbc[0].tolist() == atoms.pbc.tolist():
+            x, cell = (torch.from_numpy(array).to(old.device, copy=True) for array in (atoms.positions, atoms.cell.array[None]))
+            moved = old.moved_to(x, cell)
+            if not bool(moved.look()):
+                self._placed = moved
+                return moved
+        self._placed, self._symbols = self.model.prepare(atoms, skin=self.skin), symbols
+        self.builds += 1
+        return self._placed
 
 
 @dataclass

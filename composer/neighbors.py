@@ -85,10 +85,7 @@ def build_batch(structures: Sequence[Structure], cutoff: float, skin: float = 0.
     Returns: a Batch that holds copies, equal for equal input.
     Errors: DataError for numbers that are not finite, shapes that do not fit, cells without volume, a cutoff that is not positive.
     """
-    if not (0 < cutoff < math.inf and 0 <= skin < math.inf):
-        raise DataError(f"Neighbours were asked for within {cutoff} + {skin} Å", "They must be > 0 and >= 0", "Pass cutoff=5.0, skin=0.0")
-    species, positions, cells, pbc = _gather(structures)
-    _check(positions, cells, pbc)
+    species, positions, cells, pbc = checked(structures, cutoff, skin)
     offsets = np.cumsum([0, *map(len, positions)])
     rows = _Rows(offsets, cutoff + skin, half)
     for x, cell, periodic in zip(positions, cells, pbc, strict=True):
@@ -113,6 +110,15 @@ def build_batch(structures: Sequence[Structure], cutoff: float, skin: float = 0.
         built_positions=x,
         built_cells=c,
     )
+
+
+def checked(structures: Sequence[Structure], cutoff: float, skin: float) -> tuple[list[Array], list[Array], Array, Array]:
+    """Species and positions of each structure, cells [S, 3, 3] and pbc [S, 3], of which neighbours can be found; see `build_batch`."""
+    if not (0 < cutoff < math.inf and 0 <= skin < math.inf):
+        raise DataError(f"Neighbours were asked for within {cutoff} + {skin} Å", "They must be > 0 and >= 0", "Pass cutoff=5.0, skin=0.0")
+    species, positions, cells, pbc = _gather(structures)
+    _check(positions, cells, pbc)
+    return species, positions, cells, pbc
 
 
 def update(batch: Batch, positions: Tensor, cells: Tensor | None = None) -> Batch:

@@ -39,7 +39,7 @@ class Stage:
         self.tables = [o for o in outputs if isinstance(o, Table)]
         entries = [Output("site", w, "") for t in self.tables for w in t.weights]
         rows = [Output("row", node, axis=m) for t in self.tables for m, parts in enumerate(t.rows) for node in parts]
-        self.plan = Schedule([o for o in outputs if not isinstance(o, Table)] + entries + rows)
+        self.plan = self.schedule([o for o in outputs if not isinstance(o, Table)] + entries + rows)
         self.kept = sum(len(t.rows) for t in self.tables)
         self.species = layout.species
         self.lines: list[str] = []
@@ -48,6 +48,10 @@ class Stage:
         self.cutoffs = sorted({n.cutoff for nest in self.plan.nests for n in nest.loops} | self._loop_cutoffs())
         self.near: dict[Node, str] = {}
         self._leaves()
+
+    def schedule(self, outputs: list[Output]) -> Schedule:
+        """The loop nests of the outputs."""
+        return Schedule(outputs)
 
     def _loop_cutoffs(self) -> set[float]:
         return {n.cutoff for o in self.plan.outputs for n in neighbors(o.node.free)}
@@ -236,7 +240,11 @@ class Stage:
         block = Block(lambda x: None if x is node else self.load(x, ranges), "e")
         (text,) = block.emit([node])
         body = [*block.lines, f"{self.array_names[node]}[{flat(static, ranges)}] = {text};"]
-        return [*out, *in_vectors([i.size for i in static], body)]
+        return [*out, *self.static_loops([i.size for i in static], body)]
+
+    def static_loops(self, sizes: list[int], body: list[str]) -> list[str]:
+        """Loops q0, q1, ... over static ranges."""
+        return in_vectors(sizes, body)
 
     def _site_lines(self, root: Node, level: int) -> list[str]:
         """Code for a scalar of the site and everything below it that is not yet there."""
@@ -312,11 +320,15 @@ class Stage:
 
     # ---- outputs
 
+    def site_value(self, node: Node) -> str | None:
+        """What is stored for a site."""
+        return self.load(node, {})
+
     def output_code(self) -> list[str]:
         out: list[str] = []
         for output in self.plan.outputs:
             if output.kind == "site" and output.name:
-                out.append(f"{self.site_text(output.name)}[i] = {self.load(output.node, {})};")
+                out.append(f"{self.site_text(output.name)}[i] = {self.site_value(output.node)};")
             elif output.kind == "parameter":
                 out += self._parameter_output(output)
         if any(o.kind == "force" for o in self.plan.outputs):

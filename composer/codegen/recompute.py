@@ -33,12 +33,12 @@ def _settle(schedule: Schedule, nest: Nest, frontier: list[Node]) -> None:
         node = pending.pop()
         if node in cheap or not neighbors(node.free) or node.op in LEAVES or _at_hand(schedule, node):
             continue
-        if node.op in DEAR:
+        if schedule.keep and node.op in DEAR:
             schedule.need_row(node)
             continue
         cheap[node] = None
         pending.extend(node.args)
-    if len(cheap) > OPERATIONS * count:
+    if schedule.keep and len(cheap) > OPERATIONS * count:
         for node in frontier:
             schedule.need_row(node)
         return
@@ -59,7 +59,7 @@ def _see_through(schedule: Schedule, nest: Nest, node: Node) -> None:
             continue
         if not inner.free or _at_hand(schedule, inner):
             schedule.available(nest, inner, False)
-        elif neighbors(inner.free) and inner.op in DEAR:
+        elif schedule.keep and neighbors(inner.free) and inner.op in DEAR:
             schedule.need_row(inner)
         else:
             pending.extend(inner.args)

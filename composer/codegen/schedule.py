@@ -41,10 +41,13 @@ class Nest:
 
 
 class Schedule:
-    """The loop nests of one stage, in execution order, with rows, arrays and site scalars."""
+    """The loop nests of one stage, in execution order, with rows, arrays and site scalars.
 
-    def __init__(self, outputs: Iterable[Output]) -> None:
-        self.lower = Lowering()
+    `keep`: what a later loop needs of each neighbour is kept where that is dear to recompute; without, it is always recomputed.
+    """
+
+    def __init__(self, outputs: Iterable[Output], keep: bool = True) -> None:
+        self.lower, self.keep = Lowering(), keep
         self.outputs = [Output(o.kind, self.lower(o.node), o.name, o.axis, o.target) for o in outputs]
         self._levels: dict[Node, int] = {}
         self._nests: dict[tuple, Nest] = {}

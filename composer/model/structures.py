@@ -21,7 +21,7 @@ def batch_of(structures: Any, species: tuple[str, ...], cutoff: float, skin: flo
     Errors: DataError for what is no structure, and for species that are not known.
     """
     items = structures if isinstance(structures, Sequence) and not isinstance(structures, str) else [structures]
-    batch = build_batch([_numbered(s, n, species) for n, s in enumerate(items)], cutoff, skin, half=half)
+    batch = build_batch([numbered(s, n, species) for n, s in enumerate(items)], cutoff, skin, half=half)
     return dataclasses.replace(batch, excluded=_excluded(items))
 
 
@@ -57,7 +57,7 @@ def _pairs(given: Any, atoms: int, place: int) -> Tensor:
     return torch.from_numpy(found)
 
 
-def _numbered(structure: Any, place: int, species: tuple[str, ...]) -> tuple:
+def numbered(structure: Any, place: int, species: tuple[str, ...]) -> tuple:
     """Species numbers, positions, cell, pbc of an ASE Atoms or a frame."""
     missing = [n for n in ("symbols", "positions", "cell", "pbc") if not hasattr(structure, n)]
     if missing:

@@ -1,0 +1,133 @@
+"""On a GPU: the kernels give what the CPU gives, in the order of the stream, inside CUDA graphs. Without one: what is said instead."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import composer
+from composer.errors import BackendError
+from composer.model.device import DeviceModel
+from tests.catalogue import CATALOGUE
+from tests.cuda.conftest import close, crystal, local, model_of
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+LOCAL = [name for name in CATALOGUE if local(name)]
+
+
+def on_device(name: str, dtype: str = "float64", deterministic: bool = False) -> DeviceModel:
+    expression, species = CATALOGUE[name]
+    made = composer.compile(expression, species, quiet=True, device="cuda", dtype=dtype, deterministic=deterministic)
+    return made.with_parameters(model_of(name).theta)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: nothing is refused")
+def test_without_a_device_the_error_says_what_is_missing_and_what_to_type() -> None:
+    expression, species = CATALOGUE["Morse"]
+    with pytest.raises(BackendError, match=r"cuda.*(no CUDA|no GPU).*device='cpu'"):
+        composer.compile(expression, species, quiet=True, device="cuda")
+
+
+def test_float32_on_the_cpu_is_refused() -> None:
+    expression, species = CATALOGUE["Morse"]
+    with pytest.raises(BackendError, match="device='cuda'"):
+        composer.compile(expression, species, quiet=True, dtype="float32")
+
+
+@on_gpu
+@pytest.mark.parametrize("name", LOCAL)
+def test_energies_forces_and_virial_are_those_of_the_cpu(name: str) -> None:
+    model = model_of(name)
+    structures = [crystal(model.species, 0), crystal(model.species, 1)]
+    expected, found = model(structures), on_device(name)(structures)
+    close(found.energy.cpu(), expected.energy, 1e-11)
+    close(found.forces.cpu(), expected.forces, 1e-11)
+    close(found.stress.cpu(), expected.stress, 1e-11)
+
+
+@on_gpu
+@pytest.mark.parametrize("name", LOCAL)
+def test_numbers_of_four_bytes_keep_four_digits(name: str) -> None:
+    model = model_of(name)
+    structure = crystal(model.species, 0)
+    expected, found = model(structure), on_device(name, "float32")(structure)
+    close(found.forces.cpu(), expected.forces, 1e-4)
+
+
+@on_gpu
+@pytest.mark.parametrize("name", ["Morse", "StillingerWeber", "NEP5, radial", "stages"])
+def test_jacobians_are_those_of_the_cpu(name: str) -> None:
+    model = model_of(name)
+    structure = crystal(model.species, 0)
+    expected, found = model.jacobian(structure), on_device(name).jacobian(structure)
+    close(found.energy.cpu(), expected.energy, 1e-11)
+    close(found.forces.cpu(), expected.forces, 1e-11)
+
+
+@on_gpu
+@pytest.mark.parametrize("name", ["Embedding, sqrt", "StillingerWeber", "stages"])
+def test_deterministic_forces_are_equal_bit_for_bit(name: str) -> None:
+    model = on_device(name, "float32", deterministic=True)
+    batch = model.prepare(crystal(model.model.species, 0) * (6, 6, 6))
+    first = model(batch).forces
+    assert all(torch.equal(model(batch).forces, first) for _ in range(5))
+
+
+@on_gpu
+def test_work_queued_before_and_after_a_call_keeps_its_order() -> None:
+    model = on_device("Morse")
+    atoms = crystal(model.model.species, 0)
+    batch = model.prepare(atoms, skin=1.0)
+    evaluation = model.evaluation(batch)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(10**8)  # the device is busy when what follows is queued
+        batch.positions[0] += 0.1
+        evaluation.run()
+        kept = evaluation.slopes.clone()
+        batch.positions[0] -= 0.1
+    stream.synchronize()
+    atoms.positions[0] += 0.1
+    close(kept.cpu(), model.model(atoms).forces, 1e-11)
+
+
+@on_gpu
+def test_a_cuda_graph_holds_an_evaluation() -> None:
+    model = on_device("StillingerWeber")
+    atoms = crystal(model.model.species, 0) * (2, 2, 2)
+    batch = model.prepare(atoms, skin=1.0)
+    evaluation = model.evaluation(batch)
+    evaluation.run()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        evaluation.run()
+        batch.look()
+    atoms.positions[:3] += 0.2
+    batch.positions.copy_(torch.from_numpy(atoms.positions))
+    graph.replay()
+    torch.cuda.synchronize()
+    close(evaluation.forces.cpu(), model.model(atoms).forces, 1e-11)
+    assert int(batch.stale) == 0
+
+
+@on_gpu
+def test_the_page_about_gpus_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "gpu.md"
+    namespace: dict = {"__name__": "__page__"}
+    for text in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S):
+        exec(compile(text, str(page), "exec"), namespace)
+
+
+@on_gpu
+def test_lists_of_a_large_crystal_have_the_pairs_of_the_cpu() -> None:
+    model = on_device("Morse")
+    atoms = crystal(model.model.species, 0) * (12, 12, 12)
+    batch, expected = model.prepare(atoms, skin=1.0), model.model.prepare(atoms, skin=1.0)
+    pairs = len(expected.index) * (2 if expected.half else 1)
+    assert int(batch.count.sum()) == pairs
+    close(model(batch).forces.cpu(), model.model(expected).forces, 1e-11)
