@@ -122,19 +122,20 @@ def torchnep(seconds: float) -> Curve:
 
         def run(epochs: int) -> tuple[list[list[float]], float]:
             (Path(home) / "nep.in").write_text("".join(f"{k} {v}\n" for k, v in {**settings, "batch": BATCH, "epoch": epochs}.items()))
-            out = Path(home) / str(epochs)
+            out, clock = Path(home) / str(epochs), time.process_time()
             train_nep(
                 str(Path(home) / "nep.in"), str(learn), str(out), "cpu", "float64", restart=False, run_seed=SEED,
                 valid_file=str(held), prediction_interval=0,
             )  # fmt: skip
-            log = (out / "output.log").read_text().split("Epoch ")[1:]
-            each = [float(line.split("|")[-1].split("s")[0]) for line in log]  # wall seconds of an epoch, as it prints them
             lines = [line.split() for line in (out / "loss.out").read_text().splitlines() if not line.startswith("#")]
-            return [[float(x) for x in line] for line in lines], float(np.median(each))
+            return [[float(x) for x in line] for line in lines], time.process_time() - clock
 
-        _, each = run(4)
-        rows, each = run(int(seconds / each))
-    print(f"{each:.2f} s for an epoch")
+        _, short = run(2)
+        _, longer = run(8)
+        count = int(seconds / ((longer - short) / 6))
+        rows, whole = run(count)
+        each = (whole - short) / (count - 2)  # what comes before and after the epochs is the same in all runs
+    print(f"{each:.3f} s for an epoch")
     return [(each * (n + 1), r[2], r[3], r[6], r[7]) for n, r in enumerate(rows)]
 
 

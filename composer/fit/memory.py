@@ -18,7 +18,7 @@ ROOM = 0.9  # share of the machine
 def needed(model: Model, frames: Sequence[Frame], matrices: int = 0) -> int:
     """Bytes of the neighbour lists of frames, ghosts included, and of so many matrices [P, P].
 
-    Neighbours are counted by the density of each cell; a molecule has all pairs at most.
+    Neighbours are counted by the density of each cell; a molecule has all pairs at most. An estimate from above.
     """
     total = 8 * matrices * model.size**2
     for frame in frames:
@@ -26,8 +26,8 @@ def needed(model: Model, frames: Sequence[Frame], matrices: int = 0) -> int:
         volume = abs(float(np.linalg.det(frame.cell)))
         if frame.pbc.all() and volume > 0:
             neighbours = 4 / 3 * np.pi * reach**3 * n / volume
-            widths = volume / np.linalg.norm(np.cross(np.roll(frame.cell, 1, 0), np.roll(frame.cell, 2, 0)), axis=1)
-            sites = n * float(np.prod(1 + 2 * reach / widths))
+            x = reach / volume ** (1 / 3)
+            sites = n * (1 + 6 * x + 3 * np.pi * x**2 + 4 / 3 * np.pi * x**3)  # of a cube and what is within reach of it
         else:
             neighbours, sites = min(n, 4 / 3 * np.pi * reach**3), 3.0 * n  # one atom for each cubic ångström is more than there are
         total += int(n * neighbours * ENTRY + sites * SITE)

@@ -88,12 +88,12 @@ class Newton(Descent):
         while state.damping < MOST:
             held = ridge + state.damping * state.scale
             step, image = conjugate_gradients(self.product(state.theta, held), down, solver(matrix, held), NEAR, PRODUCTS)
-            slope, curvature = float(2 * step @ down), float(step @ (image - state.damping * state.scale * step))
+            gain, curvature = float(2 * step @ down), float(step @ (image - state.damping * state.scale * step))
             for share in SHARES:
                 theta = self.referenced(state.theta + share * step)
                 fall = before - self.cost(theta)
                 if fall > 0:
-                    quality = fall / (share * slope - share**2 * curvature)
+                    quality = fall / (share * gain - share**2 * curvature)
                     state.damping *= 1 / share if share < 1 else LESS if quality > GOOD else 1.0
                     state.damping, state.theta = max(state.damping, LEAST), theta
                     return
