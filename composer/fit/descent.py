@@ -153,7 +153,7 @@ class Descent(ABC):
         return held
 
     def solve_references(self, theta: Array, energies: list[tuple[list[Frame], Array]]) -> None:
-        """Move E0 by the least-squares solution of the energies left over."""
+        """Set E0 to the least-squares solution of the energies left over; elements that the data cannot tell apart have the same."""
         if not len(self.references):
             return
         rows = [
@@ -161,8 +161,9 @@ class Descent(ABC):
             for frames, found in energies
             for f, e in zip(frames, found, strict=True)
         ]
-        matrix, left = np.array([r for r, _ in rows]), np.array([x for _, x in rows])
-        theta[self.references] += np.linalg.lstsq(matrix, left, rcond=1e-10)[0]
+        matrix = np.array([r for r, _ in rows])  # shares of the elements: every row sums to 1
+        left = np.array([x for _, x in rows]) + matrix @ theta[self.references]
+        theta[self.references] = left.mean() + np.linalg.lstsq(matrix, left - left.mean(), rcond=1e-10)[0]
 
     def report_of(self, state: Any, value: float, sums: Array) -> Epoch:
         """The epoch that has just been done, with the errors on validation frames."""

@@ -17,7 +17,7 @@ from composer.fit.newton import Newton, conjugate_gradients, solver
 from composer.fit.training import Epoch, Recipe, Trained, train
 from composer.model import Model
 from composer.model import jacobian as columns
-from terms import Charges, Coulomb, Pair
+from terms import NEP, Charges, Coulomb, Pair
 
 RECIPE = Recipe(epochs=6, batch=4, virial=2.0)
 
@@ -134,6 +134,17 @@ def test_models_without_rows_are_refused(frames: list) -> None:
     several = composer.compile(Pair(cutoff=4.0) + Coulomb(Charges(learn="per species")), ["Si", "C"], quiet=True)
     with pytest.raises(DataError, match='method="adam"'):
         train(several, frames, method="newton")
+
+
+def test_elements_that_always_come_together_share_their_reference(frames: list) -> None:
+    """The data say nothing of the difference, and energies still come out right."""
+    mixed = [replace(f, symbols=("Si", "C") * 4) for f in frames[:3]]
+    start = composer.compile(NEP(cutoff=(4, 3), n_max=(1, 1), basis=(2, 2), l_max=(1, 0, 0), neurons=2), ["Si", "C"], quiet=True)
+    work = Newton(start.with_parameters({"E0": [1.0, -3.0]}), mixed, [], RECIPE)
+    solved = work.at(work.referenced(start.theta.numpy().copy()))
+    e0 = solved.parameters["E0"]
+    assert float(e0[0]) == pytest.approx(float(e0[1]), abs=1e-12)
+    assert np.mean([float(solved([f]).energy[0]) - f.energy for f in mixed]) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_memory_is_estimated_before_it_is_taken(model: Model, frames: list, monkeypatch: pytest.MonkeyPatch) -> None:
