@@ -1,4 +1,4 @@
-"""NEP_CPU, the C++ code inside calorine: on a given list of neighbours, and with its own.
+"""NEP_CPU, the C++ code inside calorine: on a given list of neighbours, and with its own; and nep-adapters.
 
 The sources are not part of this project. Name their folder (nep.cpp, nep.h, ...; `src/nepy` of an unpacked calorine) in COMPOSER_NEP_CPU to
 measure on the same list; the installed calorine is enough for calls that build a list.
@@ -7,6 +7,7 @@ measure on the same list; the installed calorine is enough for calls that build 
 import ctypes
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,18 @@ def own_list(path: Path, atoms: Atoms) -> Timer:
     cell, x = atoms.cell.array.T.flatten(), atoms.positions.T.flatten()
     found = _nepy.NEPY(str(path), len(atoms), list(cell), atoms.get_chemical_symbols(), list(x), list(atoms.get_masses()))
     return wall(found.get_potential_forces_and_virials)
+
+
+def adapters(path: Path, atoms: Atoms) -> tuple[Timer, str] | None:
+    """A timer of nep-adapters (its C++ on the CPU, with its own neighbour search) and its version, where it is installed or in COMPOSER_NEP_ADAPTERS."""
+    if folder := os.environ.get("COMPOSER_NEP_ADAPTERS"):
+        sys.path.append(folder)
+    try:
+        import nep_adapters
+    except ImportError:
+        return None
+    try:
+        found = nep_adapters.NEPCalculator(path)
+    except nep_adapters.NepAdaptersError:
+        return None  # it refuses published files beyond the limits of training
+    return wall(lambda: found.predict_structures([atoms])), nep_adapters.__version__

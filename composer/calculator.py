@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
@@ -29,9 +30,10 @@ class NoStress(DataError, PropertyNotImplementedError):
 class Calculator(AseCalculator):
     """Energy, forces, stress and site energies of a model for ASE.
 
-    Arguments: model; skin (Å), the list of neighbours is made for the cutoff + skin and used until a pair could have been missed.
+    Arguments: model; skin (Å), the list of neighbours is made for the cutoff + skin and used until a pair could have been missed; grades,
+    called with the batch.
     Results: energy and free_energy (eV, the same), forces (eV/Å) [N, 3], stress (eV/Å^3, positive under tension, Voigt order) [6],
-    energies (site energies, eV) [N].
+    energies (site energies, eV) [N]; with `grades`, extrapolation grades [N] by what `fisher(...).grades` knows.
     Errors: DataError for the stress of a structure without three periodic directions and for species that the model does not know.
     Warns: ExtrapolationWarning, once per set of atoms, when `model.domain` knows the shortest distances of the fit and a pair is closer.
     """
@@ -39,11 +41,11 @@ class Calculator(AseCalculator):
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress", "energies"]
     ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
 
-    def __init__(self, model: Any, skin: float = 1.0, **kwargs: Any) -> None:
+    def __init__(self, model: Any, skin: float = 1.0, grades: Callable[[Batch], Any] | None = None, **kwargs: Any) -> None:
         if not isinstance(skin, Real) or not skin >= 0:
             raise DataError(f"A calculator with a skin of {skin!r} Å was asked for", "A skin is a length >= 0", "Write skin=1.0")
         super().__init__(**kwargs)
-        self.model, self.skin = model, float(skin)
+        self.model, self.skin, self.grades = model, float(skin), grades
         self.builds = 0  # lists of neighbours made so far
         self._batch: Batch | None = None
         self._symbols = b""  # atomic numbers
@@ -60,13 +62,16 @@ class Calculator(AseCalculator):
                 f"It is periodic in the directions {system.pbc.tolist()}, so it has no volume",
                 "Set atoms.pbc = True with a cell, or do not ask for the stress",
             )
-        found = self.model(self._place(system))
+        batch = self._place(system)
+        found = self.model(batch)
         energy = float(found.energy[0])
         self.results = {"energy": energy, "free_energy": energy, "forces": found.forces.cpu().numpy()}
         if periodic:
             self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress[0].cpu().numpy())
         if "energies" in properties:
             self.results["energies"] = found.energies.cpu().numpy()
+        if self.grades is not None:
+            self.results["grades"] = self.grades(batch)
 
     def _place(self, atoms: Any) -> Any:
         """The batch of the present atoms: the old list at new positions while that is safe, else a new list."""

@@ -18,8 +18,10 @@ from composer.errors import DataError
 from composer.fisher import words, worth
 from composer.fisher.bars import ErrorBars, error_bars
 from composer.fisher.boundary import Boundary, boundary
+from composer.fisher.grades import Grades, grades
 from composer.fisher.worth import TermReport
 from composer.fit.gauges import gauges
+from composer.fit.linear import linear_part
 from composer.fit.rows import Problem
 from composer.fit.weights import Weights
 from composer.model import Model
@@ -179,6 +181,11 @@ class FisherReport:
         """
         return boundary(self)
 
+    @cached_property
+    def grades(self) -> Grades:
+        """Extrapolation grades of atoms by what these data hold: `report.grades(atoms)` [N], above 1 outside of them."""
+        return grades(self.model, self.data.frames)
+
     # ---- words and pictures
 
     def summary(self) -> str:
@@ -221,14 +228,20 @@ class FisherReport:
         return Factor(first.triangle[seen:, 1:], first.rhs[seen:], first.rss, first.rows)
 
 
-def fisher(model: Model, data: Data, weights: Weights | None = None, stress_offset: bool = True) -> FisherReport:
+def fisher(model: Model, data: Data, weights: Weights | None = None, stress_offset: bool = True, parameters: str = "all") -> FisherReport:
     """Fisher information of a model's free numbers on data.
 
     I = J^T W J with J by exact differentiation and W = 1/noise^2, as triangular factors by observable and configuration.
     Arguments: model, at the numbers in question; data; weights, the noise of each observable (None: the root mean square residuals
-    of this model on these data); stress_offset, whether an offset of the data's stress is eliminated.
+    of this model on these data); stress_offset, whether an offset of the data's stress is eliminated; parameters, "all", or
+    "last layer" for those alone that enter linearly, the others held (cheap for networks).
     Returns: FisherReport. Errors: DataError for data without observables.
     """
+    if parameters not in ("all", "last layer"):
+        raise DataError(
+            f"The information of parameters={parameters!r} was asked for", 'Known are "all" and "last layer"', "Use one of these"
+        )
+    model = model if parameters == "all" else linear_part(model)
     if not isinstance(data, Data):
         data = Data(data, model.species)
     offset = stress_offset and any(f.stress is not None for f in data) and (weights is None or weights.stress is not None)

@@ -31,7 +31,7 @@ from composer.fit.weights import Weights
 from composer.model import Model
 
 Array = NDArray[np.float64]
-METHODS = ("auto", "linear", "varpro", "lm", "lbfgs", "adam")
+METHODS = ("auto", "linear", "varpro", "lm", "lbfgs", "adam", "newton")
 RIDGE = 1e-8  # strength of the prior before folds have chosen one
 LARGE = 2000  # numbers beyond which Jacobians are not formed
 CLOSELY = 1e-6  # the same of the last fit
@@ -58,11 +58,11 @@ def fit(
 
     Minimises sum ((y - y_ref)/s)^2 + ridge |L theta|^2 over E/N, F and V sigma/N with targets s and a roughness prior L.
     Arguments: model, whose numbers are the start; train; weights, targets (None: those that minimise ln RMSE_E + ln RMSE_F over grouped
-    folds); method "auto", "linear", "varpro" (variable projection), "lm", "lbfgs" or "adam"; seed of folds, restarts and Adam; references
+    folds); method "auto", "linear", "varpro" (variable projection), "lm", "lbfgs", "adam" or "newton"; seed of folds, restarts and Adam; references
     "fit" (E0 is fitted), "isolated" (from frames of one atom) or {symbol: eV}; folds, number of groups of frames held out in turn (0 for
     none); ridge, strength of the prior (None: chosen by folds); stress_offset, whether the data's stress has an error proportional to
-    N/V that one number takes up; quiet; restarts from seeded random starts for nonlinear numbers; epochs, passes of Adam over mini-batches
-    with a part of the data held out (for networks; method "auto" or "adam"); checkpoint, a file from which stopped epochs go on.
+    N/V that one number takes up; quiet; restarts from seeded random starts for nonlinear numbers; epochs, for networks: passes of Adam
+    over mini-batches, or most steps of second order ("newton"), with a part of the data held out; checkpoint, a file from which stopped epochs go on.
     Returns: Fitted, the same for the same seed. Errors: DataError for data or settings that cannot be fitted.
     """
     if method not in METHODS:
@@ -78,9 +78,12 @@ def fit(
     if not isinstance(train, Data):
         train = Data(train, model.species)
     if epochs is not None:
-        if method not in ("auto", "adam"):
-            raise DataError(f"A fit by {method!r} in epochs was asked for", "Epochs are passes of Adam", 'Write method="adam"')
-        return fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet)
+        if method not in ("auto", "adam", "newton"):
+            found = "Epochs are passes of Adam, or second-order steps"
+            raise DataError(f"A fit by {method!r} in epochs was asked for", found, 'Write method="adam" or method="newton"')
+        return fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method)
+    if method == "newton":
+        raise DataError("A fit by Newton steps was asked for", "Their number was not given", "Write epochs=50")
     return _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, reporter(quiet), restarts).run()
 
 

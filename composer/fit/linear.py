@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from composer.ir.nodes import Node
@@ -31,6 +31,16 @@ def structure(model: Model) -> Structure:
     size = {e.key: model.layout.slots[e.key].size for e in model.entries if e.free and not e.positive and e.bounds is None}
     candidates = sorted((k for k in polynomial if size.get(k)), key=lambda k: (-size[k], k))
     return Structure(frozenset(_heaviest(candidates, size, products)), polynomial)
+
+
+def linear_part(model: Model) -> Model:
+    """The same model with those of its free numbers free that are jointly linear: E0, and the last layer of a network."""
+    keys = structure(model).linear
+    part = model.with_parameters({})
+    part.entries = [replace(e, free=e.free and e.key in keys) for e in model.entries]
+    for name in ("free", "parameter_names", "staged"):  # what was derived from the entries
+        part.__dict__.pop(name, None)
+    return part
 
 
 def _present(root: Node) -> Present:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from composer.model.result import Jacobian
+from composer.model.rows import force_rows, virial_rows
 from composer.neighbors import Batch, all_positions, fold, virial
 from composer.runtime.kernel import Kernel
 
@@ -19,7 +20,8 @@ def jacobian(
 ) -> Jacobian:
     """The Jacobian by the free ones of the numbers `flat` [P all] on a full batch; `seeds` [N] weigh the site energies.
 
-    Numbers in `staged` take one tangent of the whole energy each; None stands for all of them, and that there is no kernel of columns.
+    Numbers in `staged` share nothing: they take one tangent of the whole energy each, or rows of it for all of them at once, whichever is less
+    work; None stands for all numbers, and that there is no kernel of columns.
     """
     size = len(flat)
     ones = torch.ones(batch.atoms, dtype=torch.float64) if seeds is None else seeds.to(torch.float64)
@@ -32,10 +34,18 @@ def jacobian(
     else:
         kernel("columns")(batch, flat, inputs={"seed": ones}, into=(forces, voigt))
     strained = voigt[:, :, MATRIX].reshape(-1, batch.structures, 3, 3)
-    if staged:
+    if staged and by_rows(kernel, batch, len(staged)):
+        forces[staged] = force_rows(kernel("gradient"), batch, flat, ones)[..., staged].permute(2, 0, 1)
+        strained[staged] = virial_rows(kernel("gradient"), batch, flat, ones)[..., staged].permute(3, 0, 1, 2)
+    elif staged:
         _by_tangents(kernel("tangent"), batch, flat, staged, forces, strained)
     volume = torch.where(batch.pbc.all(1), torch.linalg.det(batch.cells).abs(), torch.nan)
     return Jacobian(energy[:, free], forces[free].permute(1, 2, 0), strained[free].permute(1, 2, 3, 0), volume)
+
+
+def by_rows(kernel: Callable[[str], Kernel], batch: Batch, numbers: int) -> bool:
+    """Whether rows are possible (the energy has one stage) and fewer evaluations of a site than tangents of so many numbers."""
+    return 3 * (len(batch.index) + batch.atoms) < numbers * batch.atoms and len(kernel("gradient").code.stages) == 1
 
 
 def _by_tangents(tangent: Kernel, batch: Batch, flat: Tensor, numbers: Sequence[int], forces: Tensor, strained: Tensor) -> None:

@@ -277,11 +277,11 @@ class Model:
 
     # ---- doors
 
-    def calculator(self, skin: float = 1.0) -> Calculator:
-        """An ASE calculator: energy, forces, stress, energies; the list of neighbours has a skin (Å) and is reused."""
+    def calculator(self, skin: float = 1.0, grades: Callable[[Batch], Any] | None = None) -> Calculator:
+        """An ASE calculator: energy, forces, stress, energies, and grades of extrapolation by `fisher(...).grades`; its list has a skin (Å)."""
         from composer.calculator import Calculator
 
-        return Calculator(self, skin)
+        return Calculator(self, skin, grades)
 
     def call(self, batch: Batch, positions: Tensor, cells: Tensor, parameters: Mapping[str, Tensor] | Tensor | None = None) -> Outputs:
         """Energy, forces, virial and site energies as functions that torch differentiates; see `composer.autograd.call`."""

@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import ase.build
 import numpy as np
 import pytest
 from ase import Atoms
 
-import terms  # noqa: F401  (the reader builds terms by name)
+import composer
+from composer.fit.scaling import scaled
+from composer.model import Model
+from terms import NEP, StillingerWeber
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +24,28 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the GPL-3 NEP reference data in {folder}; set COMPOSER_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def frames() -> list:
+    """Rattled silicon with energies, forces and stresses of Stillinger and Weber."""
+    truth = composer.compile(StillingerWeber(), ["Si"], {"E0": [-1.5]}, quiet=True)
+    made = []
+    for seed in range(10):
+        atoms = ase.build.bulk("Si", "diamond", a=5.43 * (1 + 0.01 * (seed % 3)), cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        atoms.calc = truth.calculator()
+        frame = atoms.copy()
+        frame.info["energy"], frame.arrays["forces"] = atoms.get_potential_energy(), atoms.get_forces()
+        frame.info["stress"] = atoms.get_stress(voigt=False)
+        made.append(frame)
+    return list(composer.read_data(made, quiet=True))
+
+
+@pytest.fixture(scope="session")
+def model(frames: list) -> Model:
+    start = composer.compile(NEP(cutoff=(5, 4), n_max=(2, 2), basis=(4, 4), l_max=(2, 0, 0), neurons=6), ["Si"], quiet=True)
+    return scaled(start, frames)
 
 
 def calorine(path: Path, atoms: Atoms) -> Any:
