@@ -290,7 +290,7 @@ def info(
         "domain": found.domain,
         "provenance": found.provenance,
     }
-    plan = "" if structures is None else found.plan(list(composer.read_data(structures, quiet=True)))
+    plan = "" if structures is None else found.plan(list(composer.read_data(structures, quiet=True, unlabelled=True)))
     _say(describe(found) + (f"\nsums\n{plan}" if plan else ""), payload | ({"sums": plan.splitlines()} if plan else {}), as_json)
 
 
