@@ -162,7 +162,7 @@ def pair_distances(batch: Batch, count: int) -> tuple[Tensor, Tensor, Tensor, Te
     """All pairs of the list: atom, site, number of the pair of species, distance (Å), each [E]; `count` species."""
     first = torch.repeat_interleave(torch.arange(batch.atoms), batch.first.diff())
     second = batch.index.long()
-    owner = torch.cat([torch.arange(batch.atoms), batch.ghost_owner.long()])
+    owner = batch.owner
     table = torch.tensor([[row("pair", count, a, b) for b in range(count)] for a in range(count)])
     x = all_positions(batch)
     kind = table[batch.species[first].long(), batch.species[owner[second]].long()]

@@ -22,9 +22,9 @@ from composer.errors import DataError
 from composer.pairs import PairFinder
 from composer.runtime import threads
 from composer.runtime.support import support
+from composer.structures import Structure, checked
 
 Array = NDArray[Any]
-Structure = tuple[Any, Any, Any, Any]  # species [n], positions [n, 3], cell [3, 3], pbc [3]: arrays or tensors
 
 _MOST_SITES = 2**31 - 1  # indices are int32
 
@@ -75,6 +75,11 @@ class Batch:
         """The number N + G of atoms and ghosts."""
         return self.atoms + self.ghosts
 
+    @property
+    def owner(self) -> Tensor:
+        """The atom of every site, int64 [N + G]: itself, or the one of which a ghost is the image."""
+        return torch.cat([torch.arange(self.atoms), self.ghost_owner.long()])
+
 
 def build_batch(structures: Sequence[Structure], cutoff: float, skin: float = 0.0, half: bool = False) -> Batch:
     """Find the neighbours of all atoms, with ghosts for those in other cells.
@@ -110,15 +115,6 @@ def build_batch(structures: Sequence[Structure], cutoff: float, skin: float = 0.
         built_positions=x,
         built_cells=c,
     )
-
-
-def checked(structures: Sequence[Structure], cutoff: float, skin: float) -> tuple[list[Array], list[Array], Array, Array]:
-    """Species and positions of each structure, cells [S, 3, 3] and pbc [S, 3], of which neighbours can be found; see `build_batch`."""
-    if not (0 < cutoff < math.inf and 0 <= skin < math.inf):
-        raise DataError(f"Neighbours were asked for within {cutoff} + {skin} Å", "They must be > 0 and >= 0", "Pass cutoff=5.0, skin=0.0")
-    species, positions, cells, pbc = _gather(structures)
-    _check(positions, cells, pbc)
-    return species, positions, cells, pbc
 
 
 def update(batch: Batch, positions: Tensor, cells: Tensor | None = None) -> Batch:
@@ -207,6 +203,16 @@ def virial(batch: Batch, positions: Tensor, forces: Tensor) -> Tensor:
     return total
 
 
+def spread(batch: Batch, by_forces: Tensor, by_virial: Tensor) -> Tensor:
+    """Slopes of a loss by the forces of all sites, before `fold` and `virial` (whose adjoint this is): dL/dF_owner + x dL/dW.
+
+    Arguments: slopes by the forces of atoms [N, 3] and by the virials of structures [S, 3, 3].
+    Returns: [N + G, 3]; minus it is the motion of the sites along which the energy changes as L does through the forces.
+    """
+    home = torch.repeat_interleave(torch.arange(batch.structures), batch.offsets.diff())[batch.owner]
+    return by_forces[batch.owner] + torch.einsum("sa,sab->sb", all_positions(batch), by_virial[home])
+
+
 class _Rows:
     """Neighbour rows and ghosts, one structure after the other: pairs are found and packed at once."""
 
@@ -243,47 +249,6 @@ class _Rows:
             nothing = (np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 3), np.int32))
             first, index, owner, shift = (np.concatenate(parts) for parts in zip(nothing, *self.parts, strict=True))
         return np.concatenate([[0], first]), index, owner, shift
-
-
-def _gather(structures: Sequence[Structure]) -> tuple[list[Array], list[Array], Array, Array]:
-    gathered = []
-    for number, (species, positions, cell, pbc) in enumerate(structures):
-        kinds, x = np.asarray(species, np.int32), np.ascontiguousarray(positions, np.float64)
-        box, periodic = np.asarray(cell, np.float64), np.asarray(pbc, np.bool_)
-        shapes = [array.shape for array in (kinds, x, box, periodic)]
-        if shapes != [(kinds.size,), (kinds.size, 3), (3, 3), (3,)]:
-            raise DataError(
-                f"Structure {number} was to enter a batch",
-                "Its species, positions, cell and pbc have the shapes " + ", ".join(str(list(shape)) for shape in shapes),
-                "Pass [n], [n, 3], [3, 3] and [3]",
-            )
-        gathered.append((kinds, x, box, periodic))
-    kinds, x, cells, pbc = zip(*gathered) if gathered else ((), (), (), ())
-    return list(kinds), list(x), np.array(cells, np.float64).reshape(-1, 3, 3), np.array(pbc, np.bool_).reshape(-1, 3)
-
-
-def _check(positions: list[Array], cells: Array, pbc: Array) -> None:
-    for number, x in enumerate(positions):
-        if not np.isfinite(x).all():
-            atom = int(np.argmin(np.isfinite(x).all(axis=1)))
-            raise DataError(
-                f"Neighbours of structure {number} were asked for",
-                f"Atom {atom} stands at {x[atom].tolist()}",
-                "Remove the structure or give it finite positions",
-            )
-    finite = np.asarray(np.isfinite(cells).all(axis=(1, 2)))  # [S]
-    read = np.where(pbc[:, :, None] & finite.reshape(-1, 1, 1), cells, 0.0)  # only vectors of periodic directions
-    sizes = np.linalg.svd(read, compute_uv=False)  # [S, 3], falling
-    periodic = pbc.sum(axis=1)
-    smallest = sizes[np.arange(len(cells)), np.maximum(periodic, 1) - 1]
-    bad = ~finite | (periodic > 0) & (smallest <= 1e-8 * sizes[:, 0])
-    if bad.any():
-        number = int(np.argmax(bad))
-        raise DataError(
-            f"Neighbours of structure {number} were asked for",
-            f"Its periodic directions {pbc[number].tolist()} do not span a volume in the cell {cells[number].tolist()}",
-            "Give it a cell, or pbc=False",
-        )
 
 
 def _places(batch: Batch, positions: Tensor | None, cells: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -130,7 +130,7 @@ class Pairs:
     def __init__(self, model: Model, structure: Any) -> None:
         batch = whole(model.prepare(structure))
         sites, x = batch.index.long(), all_positions(batch)
-        owner = torch.cat([torch.arange(batch.atoms), batch.ghost_owner.long()])
+        owner = batch.owner
         row = torch.repeat_interleave(torch.arange(batch.atoms), batch.first.diff())
         self.pair_i, self.pair_j, self.rij = row.numpy(), owner[sites].numpy(), (x[sites] - x[row]).numpy()
         self.ielems = batch.species.numpy()

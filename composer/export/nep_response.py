@@ -122,7 +122,7 @@ class ChargedModel:
         entries = slice(int(first[start]), int(first[stop]))
         i = torch.repeat_interleave(torch.arange(start, stop), first.diff()[start:stop])
         sites = batch.index[entries].long()
-        owner = torch.cat([torch.arange(batch.atoms), batch.ghost_owner.long()])
+        owner = batch.owner
         moved = all_positions(batch) - batch.positions[owner]  # images, [sites, 3]
         d = x[owner[sites]] + moved[sites] - x[i]
         d = d + d @ strain

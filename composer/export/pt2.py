@@ -68,7 +68,7 @@ def inputs(model: Model, structure: Any) -> Inputs:
     n, m = batch.atoms, max(int(counts.max()), 1) if batch.atoms else 1
     row = torch.repeat_interleave(torch.arange(n), counts)
     place = torch.arange(len(batch.index)) - batch.first[:-1].repeat_interleave(counts)
-    sites = torch.cat([torch.arange(n), batch.ghost_owner.long()])[batch.index.long()]  # [entries]
+    sites = batch.owner[batch.index.long()]  # [entries]
     moved = torch.cat([torch.zeros(n, 3, dtype=torch.float64), batch.ghost_shift.double() @ batch.cells[0]])[batch.index.long()]
     owner, shift, real = torch.zeros(n, m, dtype=torch.long), torch.zeros(n, m, 3, dtype=torch.float64), torch.zeros(n, m, dtype=torch.bool)
     owner[row, place], shift[row, place], real[row, place] = sites, moved, True

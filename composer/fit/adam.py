@@ -9,20 +9,17 @@ from numpy.typing import NDArray
 
 from composer.fit.descent import Descent, State
 from composer.fit.loss import slope
+from composer.fit.moments import Moments
 from composer.fit.recipe import Epoch
 
 Array = NDArray[np.float64]
-DECAYS = 0.9, 0.999  # of the mean gradient and of its square
 
 
 @dataclass(kw_only=True)
-class AdamState(State):
-    """Running means of the gradient and of its square."""
+class AdamState(Moments, State):
+    """Numbers, moments of their gradient, and a running mean of its norm."""
 
-    mean: Array
-    square: Array
-    steps: int = 0
-    norm: float = 0.0  # running mean of the norm of the gradient
+    norm: float = 0.0
 
 
 class Adam(Descent):
@@ -59,11 +56,8 @@ class Adam(Descent):
         state.norm = norm if state.steps == 0 else 0.9 * state.norm + 0.1 * norm
         if norm > self.recipe.clip * state.norm:
             gradient *= self.recipe.clip * state.norm / norm
-        state.steps += 1
-        state.mean = DECAYS[0] * state.mean + (1 - DECAYS[0]) * gradient
-        state.square = DECAYS[1] * state.square + (1 - DECAYS[1]) * gradient**2
-        lean, spread = state.mean / (1 - DECAYS[0] ** state.steps), np.sqrt(state.square / (1 - DECAYS[1] ** state.steps))
-        state.theta = state.theta - self.rate(state.steps) * lean / (spread + 1e-12)
+        direction = state.direction(gradient)
+        state.theta = state.theta - self.rate(state.steps) * direction
 
     def rate(self, step: int) -> float:
         """Linear from zero over the warm-up, then a cosine to the last rate."""

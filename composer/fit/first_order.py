@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from composer.fit.levenberg import Step
+from composer.fit.moments import Moments
 from composer.fit.rows import Problem
-from composer.neighbors import Batch, all_positions
+from composer.neighbors import Batch, spread
 
 Array = NDArray[np.float64]
 
@@ -54,13 +55,9 @@ def _cotangents(problem: Problem, places: list[int], batch: Batch, result: objec
             w = np.triu((held - virial[s] / n - frame.stress * frame.volume / n) / noise["stress"])  # 6 components, each once
             total, by_virial[s] = total + float(np.sum(w**2)), -2 * w / (n * noise["stress"])
             shift += float(2 * np.trace(w) / noise["stress"])
-    owner = np.concatenate([np.arange(batch.atoms), batch.ghost_owner.numpy()])
-    home = np.repeat(np.arange(batch.structures), np.diff(bounds))[owner]
-    x = all_positions(batch).numpy()
-    # F enters through the forces of the owners and through the virial, sum of x (outer) F over sites; F = -dE/dx
-    moves = -(by_force[owner] + np.einsum("sa,sab->sb", x, by_virial[home]))
+    moves = -spread(batch, torch.from_numpy(by_force), torch.from_numpy(by_virial))  # F = -dE/dx
     by_cells = -np.einsum("sca,sab->scb", batch.cells.numpy(), by_virial)  # and of cells transposed times minus the slopes by cells
-    return total, torch.from_numpy(seed), torch.from_numpy(np.ascontiguousarray(moves)), torch.from_numpy(by_cells), shift
+    return total, torch.from_numpy(seed), moves, torch.from_numpy(by_cells), shift
 
 
 def lbfgs(problem: Problem, start: Array, limit: int = 500, report: Callable[[Step], None] = lambda step: None) -> tuple[Array, list[Step]]:
@@ -86,22 +83,16 @@ def lbfgs(problem: Problem, start: Array, limit: int = 500, report: Callable[[St
 def adam(
     problem: Problem, start: Array, seed: int = 0, epochs: int = 200, rate: float = 0.05, report: Callable[[Step], None] = lambda step: None
 ) -> tuple[Array, list[Step]]:
-    """Minimise chi2 by Adam over chunks in a seeded order, with a rate that falls as a cosine to zero; returns u and the steps.
-
-    Source: D. P. Kingma and J. Ba, arXiv 1412.6980 (2014).
-    """
+    """Minimise chi2 by Adam over chunks in a seeded order, with a rate that falls as a cosine to zero; returns u and the steps."""
     random, scale = np.random.default_rng(seed), _scales(problem, start)
-    x, first, second = np.zeros(len(start)), np.zeros(len(start)), np.zeros(len(start))
+    x, moments = np.zeros(len(start)), Moments(mean=np.zeros(len(start)), square=np.zeros(len(start)))
     history: list[Step] = []
-    number = 0
     for epoch in range(epochs):
         total = 0.0
         for chunk in random.permutation(len(problem.batches())):
             value, gradient = loss_and_gradient(problem, start + scale * x, [int(chunk)])
-            number, total, gradient = number + 1, total + value, gradient * scale
-            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-            lean, spread = first / (1 - 0.9**number), np.sqrt(second / (1 - 0.999**number))
-            x = x - rate * 0.5 * (1 + np.cos(np.pi * epoch / epochs)) * lean / (spread + 1e-12)
+            total += value
+            x = x - rate * 0.5 * (1 + np.cos(np.pi * epoch / epochs)) * moments.direction(gradient * scale)
         history.append(Step(epoch, total, 0.0, True))
         report(history[-1])
     return start + scale * x, history

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from composer.data import Frame
 from composer.fit.recipe import Recipe
 from composer.model import Model
-from composer.neighbors import Batch, all_positions, fold, virial
+from composer.neighbors import Batch, all_positions, fold, spread, virial
 
 Array = NDArray[np.float64]
 
@@ -70,11 +70,8 @@ def loss(recipe: Recipe, frames: Sequence[Frame], batch: Batch, change: Change, 
             value += weight * float(np.sum(w**2))
             by_virial[s] = weight * w / n
             squares[2] += np.sum(w**2), 6
-    owner = np.concatenate([np.arange(batch.atoms), batch.ghost_owner.numpy()])
-    home = np.repeat(np.arange(len(frames)), np.diff(batch.offsets.numpy()))[owner]
-    x = all_positions(batch).numpy()
-    moves = -(by_force[owner] + np.einsum("sa,sab->sb", x, by_virial[home]))  # W = sum over sites of x (outer) F
-    return Loss(value, seed, np.ascontiguousarray(moves), squares)
+    moves = -spread(batch, torch.from_numpy(by_force), torch.from_numpy(by_virial))
+    return Loss(value, seed, moves.numpy(), squares)
 
 
 def slope(model: Model, batch: Batch, of: Loss) -> Array:

@@ -16,7 +16,7 @@ class Recipe:
     components, plus ridge |theta|^2 without E0. epochs: passes of Adam, or steps of Newton; batch, structures of a step of Adam; its rate,
     reached after `warmup` epochs from zero and falling as a cosine to `last`; clip, largest norm of the gradient in units of its running mean;
     patience, epochs without a better validation loss after which training ends (None: never); minutes between checkpoints.
-    Source: H. Huang et al., Comput. Phys. Commun. 320, 109994 (2026), for the loss; D. P. Kingma, J. Ba, arXiv 1412.6980, for Adam.
+    Source: H. Huang et al., Comput. Phys. Commun. 320, 109994 (2026), for the loss; `moments.py` for Adam.
     """
 
     epochs: int = 200

@@ -28,7 +28,7 @@ def force_rows(gradient: Kernel, batch: Batch, flat: Tensor, seeds: Tensor, atom
     """
     chosen = np.arange(batch.atoms) if atoms is None else atoms.numpy()
     out = torch.zeros(len(chosen), 3, len(flat), dtype=torch.float64)
-    x, owner = all_positions(batch), np.concatenate([np.arange(batch.atoms), batch.ghost_owner.numpy()])
+    x, owner = all_positions(batch), batch.owner.numpy()
     reach = _reach(batch, owner)
     ends = np.searchsorted(np.cumsum([3 * len(reach[a]) * batch.max_neighbors for a in chosen]) // ENTRIES, np.arange(len(chosen) + 1))
     for start, stop in zip(ends, ends[1:], strict=False):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from composer.codegen.cuda import BLOCK
 from composer.errors import DataError
-from composer.neighbors import Structure, checked
 from composer.runtime.launch import Builder, Launch
+from composer.structures import Structure, checked
 
 SLICE = 32  # atoms whose rows of neighbours are interleaved: the threads of a warp read entries that lie side by side
 SOURCE = Path(__file__).with_name("neighbors.cu").read_text(encoding="utf-8")

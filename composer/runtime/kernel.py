@@ -259,9 +259,9 @@ def _sites(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Species and owner of all sites [sites], structure of each atom [atoms]."""
     found = batch.__dict__.get("_sites")
     if found is None:
-        owner = torch.cat([torch.arange(batch.atoms, dtype=torch.int32), batch.ghost_owner])
+        owner = batch.owner
         home = torch.repeat_interleave(torch.arange(batch.structures, dtype=torch.int32), batch.offsets.diff())
-        found = batch.__dict__["_sites"] = (batch.species[owner.long()].contiguous(), owner, home)
+        found = batch.__dict__["_sites"] = (batch.species[owner].contiguous(), owner.int(), home)
     return found
 
 
