@@ -158,18 +158,17 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-def unit(text: str, pairs: list[int], single: bool = True, fixed: bool = False, length: int = 0) -> str:
+def unit(text: str, pairs: list[int], single: bool = True, fixed: bool = False) -> str:
     """One translation unit.
 
     Arguments: text of the stages; pairs, rows of tables by pair [species^2]; single, numbers of 4 bytes (geometry and energies stay double);
-    fixed, forces add up in a way that does not depend on the order; length, of rows in a thread's own memory (0: in scratch memory).
+    fixed, forces add up in a way that does not depend on the order.
     """
     macros = [
         f"typedef {'float' if single else 'double'} real;",
         *(["#define SINGLE"] if single else []),
         *(["#define FIXED"] if fixed else []),
     ]
-    macros += [f"#define LD {length}"] if length else []
     table = f"__constant__ int PAIR[] = {{{', '.join(map(str, pairs))}}};"
     return "\n".join([*macros, PRELUDE, table, text]) + "\n"
 

@@ -1,6 +1,5 @@
 // Shared by all generated CUDA kernels: arguments, rows of numbers for neighbours, the neighbourhood of one site.
-// One thread visits a site. Rows lie in a thread's own memory if their length is known (LD), else in the caller's scratch, where the
-// numbers of neighbouring threads are neighbours.
+// One thread visits a site. Rows lie in the caller's scratch, where the numbers of neighbouring threads are neighbours.
 #ifdef __CUDACC_RTC__
 typedef int int32_t;
 typedef long long int64_t;
@@ -96,22 +95,12 @@ struct Strided {
   __device__ Strided operator+(int64_t n) const { return {p + n * step, step}; }
 };
 
-#ifdef LD
-#define OWN_ROWS(A, rows) \
-  constexpr int64_t ld = LD; \
-  real own[(rows) * LD]; \
-  real* const scratch = own;
-typedef real* Row;
-typedef int32_t* Whole;
-__device__ inline Whole whole_numbers(Row row, int64_t) { return (int32_t*)row; }
-#else
 #define OWN_ROWS(A, rows) \
   const int64_t ld = (A).ld; \
   const Strided<real> scratch = {(A).scratch + thread, threads};
 typedef Strided<real> Row;
 typedef Strided<int32_t> Whole;
 __device__ inline Whole whole_numbers(Row row, int64_t thread) { return {(int32_t*)(row.p - thread) + thread, row.step}; }
-#endif
 #define ROW(n) (rows + (n)*ld)
 
 __device__ inline real complementary_error(real x) { return erfc(x); }
