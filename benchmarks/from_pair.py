@@ -1,4 +1,4 @@
-"""What a search reaches from a pair term alone in ten processor minutes, beside the linear model of 75 numbers (acceptance test 28).
+"""What a search reaches from a pair term alone in ten processor minutes, beside the linear model of 75 numbers.
 
 `python -m benchmarks from_pair --only Mo`: three seeds; both sides are judged by the same folds of the training frames, and no test file is opened.
 """

@@ -75,14 +75,14 @@ def _case(name: str, path: Path, atoms: Atoms, repeats: int) -> Iterator[Row]:
     if peer := peers_nep.adapters(path, atoms):
         timer, version = peer
         found = interleave({"ours": wall(lambda: model(model.prepare([atoms]))), "peer": timer}, max(repeats // 3, 1))
-        yield _row(f"{name}: E, F, W with own list / nep-adapters", found, 1.0, f"nep-adapters {version}; {len(atoms)} atoms")  # T10
+        yield _row(f"{name}: E, F, W with own list / nep-adapters", found, 1.0, f"nep-adapters {version}; {len(atoms)} atoms")
     found = interleave({"ours": gradient(model, batch), "peer": forces}, repeats)
     yield _row(f"{name}: training gradient / force call", found, GRADIENT_BAR, f"theta alone, E and F loss; {listed}")
     yield _compile(name, model, batch)
 
 
 def linear(repeats: int) -> Row:
-    """Acceptance T8: the gradient of a training step with twice the neighbours."""
+    """The gradient of a training step with twice the neighbours."""
     atoms, found, counts = lead_telluride(), {}, []
     for side, cutoff in (("ours", 8.0), ("peer", 6.35)):
         model = composer.compile(NEP(cutoff=(cutoff, 4.0)), ["Pb", "Te"], quiet=True)

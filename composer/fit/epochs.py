@@ -61,7 +61,7 @@ def fit_epochs(
 def suited(model: Model, data: Data) -> str:
     """ "newton" for networks of which the data hold few forces for each number, or "adam".
 
-    Measured on PbTe (docs/benchmarks.md), 7 components for each number: the same held-out error in a third of the time. On large data one pass of Adam
+    Measured on PbTe (docs/benchmarks.md), 7 components for each number: the best held-out error of Adam in a third of the time. On large data one pass of Adam
     holds many steps.
     """
     components = sum(3 * len(f.symbols) for f in data if f.forces is not None)

@@ -34,7 +34,7 @@ class Known:
 
 
 def at(number: int, x: Tensor, h: Tensor) -> tuple[Known, Sites]:
-    """A form and the sites that it is to be potential_and_slopes at."""
+    """A form and the sites that it is to be evaluated at."""
     found = Known.by_number[number]
     return found, found.sites.at(x.contiguous(), h.contiguous())
 
