@@ -65,6 +65,10 @@ class Factor:
         """Half the gradient of chi2, g = J^T (J theta - b) [P] or [P, M]."""
         return self.triangle.T @ self.residual(theta)
 
+    def after(self, step: FloatArray) -> "Factor":
+        """Factor of the steps that follow a step [P]: the same rows with the right-hand side rhs - R step."""
+        return replace(self, rhs=-self.residual(step))
+
     def columns(self, index: ArrayLike) -> "Factor":
         """Factor of the columns `index` (integers or a mask [P]), in that order."""
         return _reduce(self.triangle[:, np.asarray(index)], self.rhs, self.rss, self.rows)

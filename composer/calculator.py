@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
@@ -150,11 +150,13 @@ class Watch:
             )
 
 
-def shortest_distances(batch: Batch, species: tuple[str, ...]) -> dict[str, float]:
-    """Shortest distance (Å) of every pair of species that a batch holds: {"Si-Si": 2.21}; a fit keeps it as `model.domain`."""
-    _, _, kind, r = pair_distances(batch, len(species))
+def shortest_distances(batches: Sequence[Batch], species: tuple[str, ...]) -> dict[str, float]:
+    """Shortest distance (Å) of every pair of species that batches hold: {"Si-Si": 2.21}; a fit keeps it as `model.domain`."""
     names = pair_names(species)
-    least = torch.full((len(names),), torch.inf, dtype=torch.float64).scatter_reduce_(0, kind, r, "amin")
+    least = torch.full((len(names),), torch.inf, dtype=torch.float64)
+    for batch in batches:
+        _, _, kind, r = pair_distances(batch, len(species))
+        least.scatter_reduce_(0, kind, r, "amin")
     return {name: float(value) for name, value in zip(names, least) if torch.isfinite(value)}
 
 

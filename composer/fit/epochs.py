@@ -52,8 +52,7 @@ def fit_epochs(
     if not quiet:
         print(f"fit: {found.reason}", flush=True)
     result = found.model
-    batch = whole(result.prepare(list(learn.frames)))
-    result.domain = {pair: float(r) for pair, r in shortest_distances(batch, result.species).items()}
+    result.domain = shortest_distances([whole(result.prepare(list(learn.frames)))], result.species)
     history = [Step(e.number, e.loss, 0.0, True) for e in found.history]
     return Fitted(result, evaluate(result, learn), evaluate(result, held), history, weights or Weights(), 0.0, 0.0, {}, method)
 

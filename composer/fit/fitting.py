@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ Array = NDArray[np.float64]
 METHODS = ("auto", "linear", "varpro", "lm", "lbfgs", "adam", "newton")
 RIDGE = 1e-8  # strength of the prior before folds have chosen one
 LARGE = 2000  # numbers beyond which Jacobians are not formed
-CLOSELY = 1e-6  # the same of the last fit
 ROUGHLY = 1e-4  # relative fall of the cost below which a first fit, at guessed weights, ends
+CLOSELY = 1e-6  # the same of the last fit
 REFIT = 12  # evaluations of a nonlinear refit without a fold: it starts at the minimum of all frames
 
 
@@ -119,13 +119,13 @@ class _Fit:
         if not self.decided:
             choice = choose(self.by_fold(factors), self.prior_at(problem, u), self.weights, self.ridge, self.gauge(problem, u))
             strength = choice.strength
-            problem = replace_weights(problem, choice.weights)
+            problem = problem.under(choice.weights)
             self.report(f"fit: prior strength {strength:.1e}, {choice.weights}", None)
         penal = weigh(self.prior_at(problem, u, around=False)(problem.joined(factors)), np.sqrt(strength))
         if self.linear.all():
-            step = solve(problem.joined(factors), prior=_around(penal, u)).theta
+            step = solve(problem.joined(factors), prior=penal.after(u)).theta
             history = [Step(0, float(problem.joined(factors).chi2(step)), 0.0, True)]
-            return self.finish(problem, u + step, history, strength, penal, {k: _moved(f, step) for k, f in factors.items()})
+            return self.finish(problem, u + step, history, strength, penal, {k: f.after(step) for k, f in factors.items()})
         point, more = minimise(problem, u, penal, self.linear, self.gauge_of(problem), CLOSELY, report=self.note)
         return self.finish(problem, point.u, history + more, strength, penal)
 
@@ -191,7 +191,7 @@ class _Fit:
 
         def penal(factor: Factor) -> Factor:
             found = prior(problem, self.structure, factor.norms, start)
-            return _around(found, u) if around else found
+            return found.after(u) if around else found
 
         return penal
 
@@ -249,7 +249,7 @@ class _Fit:
         factors: dict[tuple[str, Any], Factor] | None = None,
     ) -> Fitted:
         model, offset = problem.at(u), self.offset_of(problem, u)
-        model.domain = self.domain(problem)
+        model.domain = shortest_distances([batch for _, batch in problem.batches()], model.species)
         if factors is None and penal is not None:
             factors = problem.factors(u, self.label)
         train = evaluate(model, self.train, offset)
@@ -264,40 +264,18 @@ class _Fit:
         for number, test in enumerate(self.split):
             if self.linear.all():
                 rest = problem.joined({key: f for key, f in folds.items() if key[1] != number})
-                found = u + solve(rest, prior=_around(penal, u)).theta
+                found = u + solve(rest, prior=penal.after(u)).theta
             else:
                 others = problem.among(np.setdiff1d(np.arange(len(self.train)), test).tolist())
                 found = minimise(others, u, penal, self.linear, self.gauge_of(problem), ROUGHLY, REFIT)[0].u
             parts.append((test, evaluate(problem.at(found), self.train[test], self.offset_of(problem, found))))
         return merge(self.train.frames, parts)
 
-    def domain(self, problem: Problem) -> dict[str, float]:
-        """The shortest distance of every pair of species in the data (Å)."""
-        found: dict[str, float] = {}
-        for _, batch in problem.batches():
-            for pair, least in shortest_distances(batch, self.model.species).items():
-                found[pair] = min(least, found.get(pair, least))
-        return found
-
     def offset_of(self, problem: Problem, u: Array) -> float:
         return float(u[-1]) if problem.offset else 0.0
 
     def note(self, step: Step) -> None:
         self.report("", step)
-
-
-def replace_weights(problem: Problem, weights: Weights) -> Problem:
-    """The same problem, prepared neighbours included, under other weights of the same shape."""
-    return replace(problem, weights=weights).sharing(problem)
-
-
-def _around(prior: Factor, u: Array) -> Factor:
-    """The penalty as seen by a step from u."""
-    return replace(prior, rhs=prior.rhs - prior.triangle @ u)
-
-
-def _moved(factor: Factor, step: Array) -> Factor:
-    return replace(factor, rhs=factor.rhs - factor.triangle @ step)
 
 
 def _shares(problem: Problem, factors: dict[tuple[str, Any], Factor]) -> dict[tuple[str, str], float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,16 @@ from threadpoolctl import threadpool_limits
 
 from analysis import Factor, coordinates, solve
 from composer.errors import DataError
-from composer.fit.rows import Problem
 
 Array = NDArray[np.float64]
 FIRST, LEAST, MOST = 1e-3, 1e-12, 1e12  # damping, relative to the columns
 STALE = 0.1  # share of a step's fall that the linear numbers may add before the Jacobian by the others is taken anew
+
+
+class LeastSquares(Protocol):
+    """What can be minimised: residual rows at unknowns u [K], as a factor."""
+
+    def factor(self, u: Array, /) -> Factor: ...
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,12 @@ class Point:
 
     def moved(self, step: Array, prior: Factor) -> Point:
         """The point after a step along numbers that enter linearly: no new rows are needed."""
-        rhs = self.factor.rhs - self.factor.triangle @ step
-        factor = Factor(self.factor.triangle, rhs, self.factor.rss, self.factor.rows)
+        factor = self.factor.after(step)
         return Point(self.u + step, factor, _cost(factor, self.u + step, prior), self.rows_at)
 
 
 def minimise(
-    problem: Problem,
+    problem: LeastSquares,
     start: Array,
     prior: Factor,
     linear: NDArray[np.bool_],
@@ -67,7 +72,7 @@ def minimise(
 
 
 def _minimise(
-    problem: Problem,
+    problem: LeastSquares,
     start: Array,
     prior: Factor,
     linear: NDArray[np.bool_],
@@ -101,7 +106,7 @@ def _minimise(
     return point, history
 
 
-def _first(problem: Problem, start: Array, prior: Factor, linear: NDArray[np.bool_]) -> Point:
+def _first(problem: LeastSquares, start: Array, prior: Factor, linear: NDArray[np.bool_]) -> Point:
     """The start with its linear numbers solved, and rows taken there."""
     point = _evaluate(problem, start, prior)
     if point is None:
@@ -116,7 +121,7 @@ def _first(problem: Problem, start: Array, prior: Factor, linear: NDArray[np.boo
     return solved if linear.all() else _evaluate(problem, solved.u, prior) or solved
 
 
-def _evaluate(problem: Problem, u: Array, prior: Factor) -> Point | None:
+def _evaluate(problem: LeastSquares, u: Array, prior: Factor) -> Point | None:
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # a wild trial step: it is refused below
             factor = problem.factor(u)
@@ -134,7 +139,7 @@ def _project(point: Point, prior: Factor, linear: NDArray[np.bool_]) -> Point:
     return point.moved(step, prior)
 
 
-def _settled(problem: Problem, trial: Point, prior: Factor, linear: NDArray[np.bool_], before: float) -> Point:
+def _settled(problem: LeastSquares, trial: Point, prior: Factor, linear: NDArray[np.bool_], before: float) -> Point:
     """The trial with its linear numbers at their minimum; rows are taken anew there if that moved them much."""
     solved = _project(trial, prior, linear)
     moved_much = trial.cost - solved.cost > STALE * (before - solved.cost) > 0

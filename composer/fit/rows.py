@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -160,10 +160,11 @@ class Problem:
         with threadpool_limits(1, "blas"):
             return combine(factors, {key: 1.0 / scales[key[0]] for key in factors})
 
-    def sharing(self, other: Problem) -> Problem:
-        """This problem with the prepared neighbours of another one on the same frames."""
-        self._batches = other._batches
-        return self
+    def under(self, weights: Weights) -> Problem:
+        """The same problem, prepared neighbours included, under other weights."""
+        other = replace(self, weights=weights)
+        other._batches = self._batches
+        return other
 
     def among(self, places: Sequence[int], start: Model | None = None) -> Problem:
         """The same problem on some of the frames."""

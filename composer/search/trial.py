@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ from analysis import Factor, solve, weigh
 from composer.algebra import Expression
 from composer.errors import ComposerError
 from composer.evaluate import Errors
-from composer.fit.levenberg import Point, minimise
-from composer.fit.rows import Problem
+from composer.fit.levenberg import minimise
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.runtime import threads
@@ -123,7 +122,7 @@ def _choice(task: Task, expansion: Expansion, u: Array) -> tuple[Weights, float]
     """Weights and strength of the prior that folds choose for the problem linearised at u."""
 
     def penal(factor: Factor) -> Factor:
-        return _around(expansion.penal(factor.norms), u)
+        return expansion.penal(factor.norms).after(u)
 
     return choose(expansion.steps(u), penal, task.weights, expansion.gauge(u))
 
@@ -157,8 +156,8 @@ def _minimum(
     penal = weigh(expansion.penal(whole.norms), float(np.sqrt(strength)))
     part = Part(expansion, weights, frozenset(expansion.study.folds) if folds is None else folds)
     if expansion.linear:
-        return u + solve(part.factor(u), prior=_around(penal, u), gauge=expansion.gauge(u)).theta
-    point: Point = minimise(cast(Problem, part), u, penal, _exact(expansion), expansion.gauge, tolerance, limit)[0]
+        return u + solve(part.factor(u), prior=penal.after(u), gauge=expansion.gauge(u)).theta
+    point = minimise(part, u, penal, _exact(expansion), expansion.gauge, tolerance, limit)[0]
     return point.u
 
 
@@ -224,11 +223,6 @@ def _errors(squares: list[dict[tuple[str, int], tuple[float, int]]]) -> dict[str
         if parts:
             found[observable] = float(np.sqrt(sum(p[0] for p in parts) / sum(p[1] for p in parts)))
     return found
-
-
-def _around(prior: Factor, u: Array) -> Factor:
-    """The penalty as seen by a step from u."""
-    return replace(prior, rhs=prior.rhs - prior.triangle @ u)
 
 
 def model_of(expression: Expression, study: Study, theta: Array) -> Model:

@@ -135,8 +135,8 @@ def test_warns_of_extrapolation_once_for_each_set_of_atoms(pairs: Model, carbide
         larger.get_potential_energy()
 
 
-def test_shortest_distances_of_a_batch(pairs: Model, carbide: Atoms) -> None:
-    found = shortest_distances(pairs.prepare([carbide, carbide.repeat((1, 2, 1))]), pairs.species)
+def test_shortest_distances_of_batches(pairs: Model, carbide: Atoms) -> None:
+    found = shortest_distances([pairs.prepare(carbide), pairs.prepare(carbide.repeat((1, 2, 1)))], pairs.species)
     distances = carbide.repeat(3).get_all_distances(mic=True) + 1e3 * np.eye(54)
     kinds = np.array(carbide.repeat(3).symbols)
     for name, r in found.items():
