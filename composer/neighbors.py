@@ -172,9 +172,13 @@ def differentiable_positions(batch: Batch, positions: Tensor, cells: Tensor) -> 
     Arguments: positions [N, 3] and cells [S, 3, 3], Å.
     Returns: [N + G, 3], Å.
     """
-    home = torch.repeat_interleave(torch.arange(batch.structures), batch.ghost_offsets.diff())  # [G]
-    moved = torch.einsum("ga,gab->gb", batch.ghost_shift.to(cells.dtype), cells[home])
-    return torch.cat([positions, positions[batch.ghost_owner.long()] + moved])
+    shift, owner = batch.ghost_shift.to(cells.dtype), batch.ghost_owner.long()  # [G, 3], [G]
+    if batch.structures == 1:
+        moved = shift @ cells[0]
+    else:
+        home = torch.repeat_interleave(torch.arange(batch.structures), batch.ghost_offsets.diff())  # [G]
+        moved = torch.einsum("ga,gab->gb", shift, cells[home])
+    return torch.cat([positions, positions.index_select(0, owner) + moved])
 
 
 def fold(batch: Batch, values: Tensor) -> Tensor:
