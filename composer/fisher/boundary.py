@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from analysis import Geodesic, geodesic, solve
 from composer.fisher.edits import edits
 from composer.fit.fitting import fit
-from composer.fit.gauges import gauges
+from composer.fit.gauges import gauges_of
 from composer.fit.linear import structure
 from composer.fit.rows import Problem
 from composer.model import Model
@@ -86,7 +88,7 @@ def _edge(report: FisherReport, side: int) -> Boundary:
     base = next((p for p in shares if logarithm[p]), next(iter(shares)))  # the others beside the fastest number of a term
     held = tuple(f"{names[p]} * {names[base]}^{-share / shares[base]:.2g}" for p, share in shares.items() if p != base)
     before, best = _chi2(report, model), _none("The end of the loosest direction stands for no edit of the expression.")
-    for edit in list(edits(model, report.problem.theta(path.path[-1]), path, list(shares)))[:MOST]:
+    for edit in islice(edits(model, report.problem.theta(path.path[-1]), path, list(shares)), MOST):
         found = fit(edit.model, report.data, report.weights, folds=0, ridge=1e-14, stress_offset=report.problem.offset, quiet=True)
         rise = _chi2(report, found.model) / before - 1.0
         if rise < best.rise:
@@ -110,16 +112,11 @@ def _path(report: FisherReport, side: int) -> Geodesic:
         h = STEP / max(float(np.abs(v / unit).max()), 1e-300)
         return (jacobian(u + h * v) @ v - jacobian(u - h * v) @ v) / (2 * h)
 
-    def gauge(u: Array) -> Array:
-        slope = problem.coordinates.slope(u[: report.model.size])
-        directions = gauges(problem.at(u)) / slope[:, None]
-        return np.concatenate([directions, np.zeros((len(u) - len(directions), directions.shape[1]))])
-
     start, logarithm = problem.start(), _logarithm(report)
     norms = np.linalg.norm(jacobian(start), axis=0)
     natural = np.maximum(np.abs(start), 1.0 / np.maximum(norms, 1e-300))
     unit = np.where(logarithm, 1.0, np.inf if logarithm.any() else natural)  # plain numbers follow where logarithms lead
-    return geodesic(jacobian, curvature, start, unit, gauge if report.gauge.shape[1] else None, side)
+    return geodesic(jacobian, curvature, start, unit, partial(gauges_of, problem) if report.gauge.shape[1] else None, side)
 
 
 def _logarithm(report: FisherReport) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from composer.fisher.bars import ErrorBars, error_bars
 from composer.fisher.boundary import Boundary, boundary
 from composer.fisher.grades import Grades, grades
 from composer.fisher.worth import TermReport
-from composer.fit.gauges import gauges
+from composer.fit.gauges import gauges_of
 from composer.fit.linear import linear_part
 from composer.fit.rows import Problem
 from composer.fit.weights import Weights
@@ -210,8 +210,7 @@ class FisherReport:
     @property
     def slope(self) -> Array:
         """dtheta/du of the free numbers [P]."""
-        theta = self.problem.coordinates.coordinate(self.model.theta.numpy())
-        return self.problem.coordinates.slope(theta)
+        return self.problem.slope(self.problem.start())
 
     @property
     def model_gauge(self) -> Array:
@@ -251,10 +250,7 @@ def fisher(model: Model, data: Data, weights: Weights | None = None, stress_offs
         factors = problem.factors(problem.start(), lambda place: int(cluster[place]))
     if weights is None:
         problem.weights = noise(factors, problem)
-    slope = problem.coordinates.slope(problem.start()[: model.size])
-    directions = gauges(model) / slope[:, None]
-    gauge = np.concatenate([directions, np.zeros((int(offset), directions.shape[1]))])
-    return FisherReport(model, data, problem.weights, problem, factors, gauge, cluster)  # type: ignore[arg-type]
+    return FisherReport(model, data, problem.weights, problem, factors, gauges_of(problem, problem.start()), cluster)  # type: ignore[arg-type]
 
 
 def clusters(data: Data) -> NDArray[np.intp]:

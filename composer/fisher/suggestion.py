@@ -77,7 +77,6 @@ def _labelled(structure: Any, place: int) -> Frame:
 def _gradients(problem: Problem, targets: Sequence[Any]) -> Any:
     """Derivatives of the energies per atom of target structures by the unknowns [q, K]."""
     model = problem.model
-    slope = problem.coordinates.slope(problem.start()[: model.size])
     counts = np.array([len(t.positions) for t in targets])[:, None]
-    energy = model.jacobian(list(targets)).energy.numpy() * slope / counts
+    energy = model.jacobian(list(targets)).energy.numpy() * problem.slope(problem.start()) / counts
     return np.column_stack([energy, np.zeros((len(energy), int(problem.offset)))])

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 def loss_and_gradient(problem: Problem, u: Array, chunks: list[int] | None = None) -> tuple[float, Array]:
     """chi2 of the weighted residuals at u and its gradient [K], without any Jacobian; `chunks` chooses batches of the problem."""
     model = problem.at(u)
-    slope = problem.coordinates.slope(problem.coordinates.coordinate(problem.theta(u)))[problem.active]
+    slope = problem.slope(u)
     batches = problem.batches()
     total, by_theta, by_offset = 0.0, np.zeros(model.size), 0.0
     for number in range(len(batches)) if chunks is None else chunks:

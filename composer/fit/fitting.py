@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from composer.errors import AlgebraError, DataError
 from composer.evaluate import evaluate, merge
 from composer.fit import first_order
 from composer.fit.epochs import fit_epochs
-from composer.fit.gauges import gauges
+from composer.fit.gauges import gauges_of
 from composer.fit.levenberg import Step, minimise
 from composer.fit.linear import Structure, structure
 from composer.fit.path import choose
@@ -117,7 +117,7 @@ class _Fit:
         factors = problem.factors(u, self.label)
         strength = RIDGE if self.ridge is None else self.ridge
         if not self.decided:
-            choice = choose(self.by_fold(factors), self.prior_at(problem, u), self.weights, self.ridge, self.gauge(problem, u))
+            choice = choose(self.by_fold(factors), self.prior_at(problem, u), self.weights, self.ridge, gauges_of(problem, u))
             strength = choice.strength
             problem = problem.under(choice.weights)
             self.report(f"fit: prior strength {strength:.1e}, {choice.weights}", None)
@@ -126,7 +126,7 @@ class _Fit:
             step = solve(problem.joined(factors), prior=penal.after(u)).theta
             history = [Step(0, float(problem.joined(factors).chi2(step)), 0.0, True)]
             return self.finish(problem, u + step, history, strength, penal, {k: f.after(step) for k, f in factors.items()})
-        point, more = minimise(problem, u, penal, self.linear, self.gauge_of(problem), CLOSELY, report=self.note)
+        point, more = minimise(problem, u, penal, self.linear, partial(gauges_of, problem), CLOSELY, report=self.note)
         return self.finish(problem, point.u, history + more, strength, penal)
 
     # ---- stages
@@ -195,15 +195,6 @@ class _Fit:
 
         return penal
 
-    def gauge(self, problem: Problem, u: Array) -> Array:
-        """Gauge directions of the unknowns at u [K, g]."""
-        directions = gauges(problem.at(u))[problem.active]
-        slope = problem.coordinates.slope(problem.coordinates.coordinate(problem.theta(u)))[problem.active]
-        return np.concatenate([directions / slope[:, None], np.zeros((int(problem.offset), directions.shape[1]))])
-
-    def gauge_of(self, problem: Problem) -> Callable[[Array], Array]:
-        return lambda u: self.gauge(problem, u)
-
     @property
     def decided(self) -> bool:
         """Whether folds have nothing left to choose."""
@@ -219,7 +210,7 @@ class _Fit:
         held, trials = self.first_penalty(problem, start), []
         for trial in range(1 + self.restarts):
             shift = np.where(self.linear | (trial == 0), 0.0, random.normal(scale=0.3, size=len(start)) * np.maximum(np.abs(start), 0.3))
-            trials.append(minimise(problem, start + shift, held, self.linear, self.gauge_of(problem), tolerance, report=self.note))
+            trials.append(minimise(problem, start + shift, held, self.linear, partial(gauges_of, problem), tolerance, report=self.note))
         best, history = min(trials, key=lambda found: found[0].cost)
         return best.u, history, held if self.linear.any() else None
 
@@ -229,7 +220,7 @@ class _Fit:
         held = weigh(penalty(problem.factor(u)), np.sqrt(strength))
         if not self.linear.any():
             return held
-        solved = minimise(problem, u, held, self.linear, self.gauge_of(problem), limit=1)[0]
+        solved = minimise(problem, u, held, self.linear, partial(gauges_of, problem), limit=1)[0]
         return weigh(penalty(problem.factor(solved.u)), np.sqrt(strength))
 
     def first_order(self, problem: Problem) -> tuple[Array, list[Step]]:
@@ -267,7 +258,7 @@ class _Fit:
                 found = u + solve(rest, prior=penal.after(u)).theta
             else:
                 others = problem.among(np.setdiff1d(np.arange(len(self.train)), test).tolist())
-                found = minimise(others, u, penal, self.linear, self.gauge_of(problem), ROUGHLY, REFIT)[0].u
+                found = minimise(others, u, penal, self.linear, partial(gauges_of, problem), ROUGHLY, REFIT)[0].u
             parts.append((test, evaluate(problem.at(found), self.train[test], self.offset_of(problem, found))))
         return merge(self.train.frames, parts)
 

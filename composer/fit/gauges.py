@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import null_space
 
 from composer.algebra import Expression, Function, Product, Sum, Term
+from composer.fit.rows import Problem
 from composer.ir.nodes import Node
 from composer.model import Entry, Model
 from composer.quantities import Environment, rows
@@ -33,6 +34,12 @@ def gauges(model: Model) -> Array:
             scale = exponents[index[entry.term]][_site_of_row(entry.per, len(model.species))]  # [rows, g]
             out[slot.offset : slot.offset + slot.size] = (values[:, :, None] * scale[:, None, :]).reshape(slot.size, -1)
     return _tidy(np.hstack([out, _own(model)])[model.free.numpy()])
+
+
+def gauges_of(problem: Problem, u: Array) -> Array:
+    """The same in the unknowns of a fit, at u [K, g]."""
+    directions = gauges(problem.at(u))[problem.active] / problem.slope(u)[:, None]
+    return np.concatenate([directions, np.zeros((int(problem.offset), directions.shape[1]))])
 
 
 def _own(model: Model) -> Array:

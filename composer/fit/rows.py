@@ -89,16 +89,19 @@ class Problem:
         """The model at unknowns u."""
         return at(self.model, self.theta(u))
 
+    def slope(self, u: Array) -> Array:
+        """d theta/d u of the fitted numbers at unknowns u [K without the offset]."""
+        return self.coordinates.slope(self.coordinates.coordinate(self.theta(u)))[self.active]
+
     def columns(self, theta_columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Mask of unknowns [K] from a mask of free numbers [P]; the offset is no number of the model."""
         return np.concatenate([theta_columns[self.active], np.zeros(int(self.offset), dtype=bool)])
 
     def rows(self, u: Array) -> Iterator[Rows]:
         """Rows at u, frame by frame."""
-        model, slope = self.at(u), self.coordinates.slope(self.coordinates.coordinate(self.theta(u)))
+        model, scale = self.at(u), self.slope(u)
         for places, batch in self.batches():
             result, jacobian = model(batch), model.jacobian(batch)
-            scale = slope[self.active]
             columns = [jacobian.energy.numpy(), jacobian.forces.numpy(), jacobian.virial.numpy()]
             derivatives = [c[..., self.active] * scale for c in columns]
             values = [result.energy.numpy(), result.forces.numpy(), result.virial.numpy()]

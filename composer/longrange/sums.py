@@ -141,17 +141,7 @@ class Sum(Known):
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
         """The form u A u, see `composer.ops.sites.Form`."""
-        if len(self.parts) == 1:
-            return self.parts[0][1](sites, u, moves, slopes)
-        empty = (torch.zeros_like(u), torch.zeros_like(sites.x), torch.zeros_like(sites.h))
-        totals = [Values(*(e.clone() for e in empty)) for _ in range(2)]
-        for members, form in self.parts:
-            atoms, part = sites.atoms_of(members), sites.part(members)
-            moved = None if moves is None else Moves(moves.x[atoms], moves.h[members], moves.u[atoms])
-            for total, new in zip(totals, form(part, u[atoms], moved, slopes)):
-                if new is not None:
-                    total.phi[atoms], total.x[atoms], total.h[members] = new.phi, new.x, new.h
-        return totals[0], None if moves is None else totals[1]
+        return forms.by_groups(self.parts, sites, u, moves, slopes)
 
     def describe(self) -> str:
         """How each group of structures is summed."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from composer.codegen.cpp import SPECIAL
-from composer.ops.sites import Moves, Sites, Values
+from composer.ops.sites import Moves, Sites, Values, zeros
 from composer.runtime import threads
 from composer.runtime.build import library
 
@@ -85,7 +85,7 @@ class Call:
     @functools.cached_property
     def outputs(self) -> tuple[Values, Values | None]:
         """What the functions of the library add to: zeros at first."""
-        return _zeros(self.sites), None if self.moves is None else _zeros(self.sites)
+        return zeros(self.sites), None if self.moves is None else zeros(self.sites)
 
     def run(self, name: str, values: Values | None = None, along: Values | None = None) -> tuple[Values, Values | None]:
         """Call a function of the library; what it adds to may be given."""
@@ -112,11 +112,6 @@ def spline_values(order: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
     weights, slopes = np.empty(order), np.empty(order)
     compiled().spline_values(order, fraction, weights.ctypes.data, slopes.ctypes.data)
     return weights, slopes
-
-
-def _zeros(sites: Sites) -> Values:
-    f64 = torch.float64
-    return Values(torch.zeros(len(sites.x), dtype=f64), torch.zeros_like(sites.x), torch.zeros(sites.structures, 3, 3, dtype=f64))
 
 
 def _dense(tensor: Tensor) -> Tensor:

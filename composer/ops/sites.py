@@ -66,12 +66,33 @@ class Values(NamedTuple):
     h: Tensor  # [S, 3, 3]
 
 
+def zeros(sites: Sites) -> Values:
+    """Values to add to."""
+    return Values(sites.x.new_zeros(len(sites.x)), torch.zeros_like(sites.x), torch.zeros_like(sites.h))
+
+
 class Form(Protocol):
     """A symmetric linear map A of charges that depends on positions and cells."""
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
         """Values and, if `moves` are given, their derivatives along them; slopes are zero unless asked for."""
         ...
+
+
+def by_groups(
+    parts: Sequence[tuple[Sequence[int], Form]], sites: Sites, u: Tensor, moves: Moves | None, slopes: bool
+) -> tuple[Values, Values | None]:
+    """Groups of structures, each with a form of its own; together they are all structures."""
+    if len(parts) == 1:
+        return parts[0][1](sites, u, moves, slopes)
+    totals = (zeros(sites), None if moves is None else zeros(sites))
+    for members, form in parts:
+        atoms = sites.atoms_of(members)
+        moved = None if moves is None else Moves(moves.x[atoms], moves.h[members], moves.u[atoms])
+        for total, new in zip(totals, form(sites.part(members), u[atoms], moved, slopes), strict=True):
+            if total is not None and new is not None:
+                total.phi[atoms], total.x[atoms], total.h[members] = new
+    return totals
 
 
 def apply(form: Form, sites: Sites, u: Tensor) -> Tensor:

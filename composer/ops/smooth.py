@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from composer.errors import BackendError
 from composer.ops.native import Call, Split, split_values
 from composer.ops.plan import Plan, plan
-from composer.ops.sites import Moves, Sites, Values
+from composer.ops.sites import Moves, Sites, Values, by_groups
 
 
 def own(p: float, sigma: float) -> float:
@@ -62,9 +62,8 @@ class Smooth:
                 plans[s] = self.plan(sites.h[s], sizes[s])
                 kind = plans[s].method
             groups.setdefault(kind if kind != "mesh" else f"mesh {s}", []).append(s)
-        if len(groups) == 1 and sites.structures == len(next(iter(groups.values()))):
-            return self.run(next(iter(groups)), sites, u, moves, slopes, plans.get(0))
-        return self.scatter(groups, sites, u, moves, slopes, plans)
+        parts = [(members, partial(self.run, kind, plans.get(members[0]))) for kind, members in groups.items()]
+        return by_groups(parts, sites, u, moves, slopes)
 
     def plan(self, cell: Tensor, atoms: int) -> Plan:
         """How the sum over k of one structure is done; a function of its cell and size alone."""
@@ -81,24 +80,10 @@ class Smooth:
                 return f"k to {chosen.cutoff:.3g}/Å" if chosen.method == "ewald" else f"mesh {chosen.mesh}, order {chosen.order}"
         return "in a tall cell, without its images"
 
-    def scatter(
-        self, groups: dict[str, list[int]], sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, plans: dict[int, Plan]
-    ) -> tuple[Values, Values | None]:
-        """Run the groups one after the other and put their results in place."""
-        empty = [torch.zeros(len(u), dtype=u.dtype), torch.zeros_like(sites.x), torch.zeros_like(sites.h)]
-        values, along = Values(*empty), None if moves is None else Values(*(e.clone() for e in empty))
-        for kind, chosen in groups.items():
-            atoms, part = sites.atoms_of(chosen), sites.part(chosen)
-            moved = None if moves is None else Moves(moves.x[atoms], moves.h[chosen], moves.u[atoms])
-            found = self.run(kind, part, u[atoms], moved, slopes, plans.get(chosen[0]))
-            for out, new in zip((values, along), found):
-                if out is not None and new is not None:
-                    out.phi[atoms], out.x[atoms], out.h[chosen] = new.phi, new.x, new.h
-        return values, along
-
     def run(
-        self, kind: str, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, chosen: Plan | None
+        self, kind: str, chosen: Plan | None, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True
     ) -> tuple[Values, Values | None]:
+        """Structures of one kind ("open", "slab", "ewald"), or the one of a mesh."""
         if kind == "open":
             return self.call(sites, u, moves, slopes).run("direct")
         if kind == "slab":
