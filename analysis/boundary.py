@@ -58,8 +58,9 @@ def geodesic(
     """The geodesic theta'' = -(J^T J + Lambda)^(-1) J^T A_vv from `start` along the sloppiest direction.
 
     Arguments: jacobian(theta) [m, P] of the weighted residuals by numbers theta [P] (logarithms of positive ones); curvature(theta, v) [m],
-    their second derivative along v; scale [P], natural size of each number (default 1; infinite for those whose way does not count); gauge(theta) [P, g], directions that change
-    nothing; side, 1 towards where it speeds up, -1 the other way. Lambda is 1e-13 of the largest eigenvalue. It ends where the speed has grown thirty-fold, or a number by seven powers of e: there an eigenvalue vanishes.
+    their second derivative along v; scale [P], natural size of each number (default 1; infinite for those whose way does not count);
+    gauge(theta) [P, g], directions that change nothing; side, 1 towards where it speeds up, -1 the other way. Lambda is 1e-13 of the largest
+    eigenvalue. It ends where the speed has grown thirty-fold, or a number by seven powers of e: there an eigenvalue vanishes.
     Returns: Geodesic. Errors: ValueError where no row depends on any number.
     """
     size, unit = len(start), np.ones(len(start)) if scale is None else np.asarray(scale, dtype=np.float64)

@@ -72,6 +72,10 @@ class Term(Expression):
         """The same term with parameters of its own under `name`."""
         return dataclasses.replace(self, name=str(name))
 
+    def nameless(self) -> Term:
+        """The same term without its name: terms that differ in names alone have one."""
+        return dataclasses.replace(self, name=None)
+
     def freeze(self, *names: str) -> Term:
         """The same term with these parameters (all, if none is named) not fitted."""
         kept = dict(self.fixed)

@@ -29,14 +29,6 @@ UNITS = 1e-6  # relative: what constants of units and rounding leave in LAMMPS's
 EXACT = 1e-12  # relative, of charges that count as multiples of each other
 
 
-class Part(Model):
-    """A model with a part of its site energy, and the same numbers."""
-
-    def __init__(self, model: Model, node: Node) -> None:
-        self.__dict__.update({n: v for n, v in model.__dict__.items() if n not in ("halved", "staged")})
-        self.node, self._kernels = node, {}
-
-
 @dataclass(frozen=True)
 class Charged:
     """A model as the part that knows neighbours alone, and the rest, which is that of fixed charges (e, by species)."""
@@ -84,9 +76,9 @@ def charged(model: Model) -> Charged | None:
         raise _refusal(model, "Its charges, or what they are multiplied with, depend on the surroundings")
     charges = _charges(model, *(_by_species(model, n) for n in (far.args[0], slope)))
     sigma, accuracy = far.data[2:4]
-    near = Part(model, rewrite(model.node, lambda n: ZERO if n is far else None))
+    near = model.part(rewrite(model.node, lambda n: ZERO if n is far else None))
     scale = float(np.mean(np.square(charges))) * MELT * RHO ** (2 / 3) * SHARE
-    return Charged(near, Part(model, mul(slope, far)), charges, 1 / (math.sqrt(2) * sigma), accuracy * scale, max(10 * accuracy, UNITS))
+    return Charged(near, model.part(mul(slope, far)), charges, 1 / (math.sqrt(2) * sigma), accuracy * scale, max(10 * accuracy, UNITS))
 
 
 def _charges(model: Model, q: np.ndarray, c: np.ndarray) -> tuple[float, ...]:

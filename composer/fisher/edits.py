@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -35,7 +34,7 @@ def edits(model: Model, end: Array, path: Geodesic, running: Sequence[int]) -> I
     last, labels = model.with_parameters(torch.from_numpy(end)), model.expression.labels()
     owners = [(e, k) for e in model.entries if e.free for k in range(model.layout.slots[e.key].size)]
     for a, b in combinations(model.expression.terms(), 2):
-        if dataclasses.replace(a, name=None) == dataclasses.replace(b, name=None) and path.meeting(_alike(owners, a, b)):
+        if a.nameless() == b.nameless() and path.meeting(_alike(owners, a, b)):
             yield Edit("merge", f"merge {labels[b.digest]} into {labels[a.digest]}", _started(without(model.expression, b), last))
     tables = list(dict.fromkeys(owners[p][0].key for p in running if p < len(owners)))
     known = {e.key: e for e in model.entries}

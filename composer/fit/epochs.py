@@ -60,8 +60,8 @@ def fit_epochs(
 def suited(model: Model, data: Data) -> str:
     """ "newton" for networks of which the data hold few forces for each number, or "adam".
 
-    Measured on PbTe (docs/benchmarks.md), 7 components for each number: the best held-out error of Adam in a third of the time. On large data one pass of Adam
-    holds many steps.
+    Measured on PbTe (docs/benchmarks.md), 7 components for each number: the best held-out error of Adam in a third of the time. On large data
+    one pass of Adam holds many steps.
     """
     components = sum(3 * len(f.symbols) for f in data if f.forces is not None)
     one_stage = len(model.kernel("gradient").code.stages) == 1

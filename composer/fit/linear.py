@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 from composer.ir.nodes import Node
@@ -36,11 +36,7 @@ def structure(model: Model) -> Structure:
 def linear_part(model: Model) -> Model:
     """The same model with those of its free numbers free that are jointly linear: E0, and the last layer of a network."""
     keys = structure(model).linear
-    part = model.with_parameters({})
-    part.entries = [replace(e, free=e.free and e.key in keys) for e in model.entries]
-    for name in ("free", "parameter_names", "staged"):  # what was derived from the entries
-        part.__dict__.pop(name, None)
-    return part
+    return model.holding({e.key for e in model.entries} - keys)
 
 
 def _present(root: Node) -> Present:

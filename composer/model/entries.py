@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from composer.algebra import Expression, Term
+from composer.errors import AlgebraError, DataError
 from composer.quantities import BoundParam, Environment, rows
 
 E0 = "E0"
@@ -28,6 +30,24 @@ class Entry:
     positive: bool = False
     bounds: tuple[float, float] | None = None
     term: str = ""  # digest of the term
+
+
+def check(expression: Expression, species: tuple[str, ...]) -> None:
+    """Refuse what no model can be made of: expressions without terms or with a constant energy, unknown or repeated species."""
+    from ase.data import atomic_numbers
+
+    if not isinstance(expression, Expression) or not expression.terms():
+        raise AlgebraError(f"A model of {expression!r} was asked for. It holds no term. Write for example Pair(cutoff=5.0).")
+    unknown = [s for s in species if s not in atomic_numbers]
+    if not species or unknown or len(set(species)) != len(species):
+        raise DataError(
+            f"A model for the species {list(species)} was asked for. They must be distinct chemical symbols. Write species=['Si']."
+        )
+    parts = getattr(expression, "parts", ())
+    if any(not p.terms() for _, p in parts):
+        raise AlgebraError(
+            f"A constant energy was added to each atom in {expression}. E0 already holds the energy of an atom. Leave the constant out."
+        )
 
 
 def entries_of(expression: Expression, env: Environment) -> list[Entry]:
@@ -90,3 +110,17 @@ def _row_names(per: str, species: tuple[str, ...]) -> list[str]:
         "unlike triplet": [(a, b, c) for a in s for b, c in pairs if b != c],
     }[per]
     return ["-".join(species[k] for k in key) for key in keys]
+
+
+def table_of(name: str, value: Any, table: Tensor) -> Tensor:
+    """A user's value of a parameter: one number, or as many as the table holds."""
+    try:
+        new = torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AlgebraError(f"Parameter {name!r} was to be set", f"{value!r} are no numbers", "Give numbers") from error
+    if not bool(torch.isfinite(new).all()):
+        raise AlgebraError(f"Parameter {name!r} was to be set to numbers that are not finite. Found {value}. Give finite numbers.")
+    if new.dim() and new.numel() != table.numel():
+        found = f"{new.numel()} numbers were given, and it holds {table.numel()}, of shape {list(table.shape)}"
+        raise AlgebraError(f"Parameter {name!r} was to be set", found, "Give one number, or a table of that shape")
+    return new

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,10 @@ from torch import Tensor
 from composer.algebra import Expression
 from composer.codegen.layout import Layout
 from composer.codegen.program import Program
-from composer.errors import AlgebraError, DataError
+from composer.errors import AlgebraError
 from composer.ir.nodes import Node, add, parameter
 from composer.model import programs
-from composer.model.entries import E0, Entry, element_names, entries_of, known_of
+from composer.model.entries import E0, Entry, check, element_names, entries_of, known_of, table_of
 from composer.model.jacobian import jacobian
 from composer.model.result import Jacobian, Result
 from composer.model.structures import batch_of, by_structure, whole
@@ -47,7 +48,7 @@ class Model:
 
     def __init__(self, expression: Expression, species: Sequence[str]) -> None:
         self.expression, self.species = expression, tuple(species)
-        _check(expression, self.species)
+        check(expression, self.species)
         env = Environment(self.species)
         self.node: Node = add(parameter(E0, ("i",)), expression.site(env))
         self.entries = entries_of(expression, env)
@@ -90,9 +91,27 @@ class Model:
             if name not in names:
                 raise AlgebraError(f"Parameter {name!r} was to be set. This model has {', '.join(names)}. Use one of these names.")
             table = model._table(names[name], model.flat)
-            new = _numbers(name, value, table)
+            new = table_of(name, value, table)
             table.copy_(new.expand_as(table) if new.dim() == 0 else new.reshape(table.shape))
         return model
+
+    def holding(self, keys: Collection[str]) -> Model:
+        """The same model with the tables of these keys no longer free."""
+        model = self.with_parameters({})
+        model.entries = [replace(e, free=e.free and e.key not in keys) for e in self.entries]
+        return model._without("free", "parameter_names", "staged")
+
+    def part(self, node: Node) -> Model:
+        """The same numbers under a part of the site energy."""
+        model = self.with_parameters({})
+        model.node, model._kernels = node, {}
+        return model._without("halved", "staged")
+
+    def _without(self, *derived: str) -> Model:
+        """Forget what was derived from what a new model has otherwise."""
+        for name in derived:
+            self.__dict__.pop(name, None)
+        return self
 
     @cached_property
     def free(self) -> Tensor:
@@ -149,7 +168,7 @@ class Model:
         return f"Model({self.expression}, species={list(self.species)}, P={self.size})"
 
     def __reduce__(self) -> tuple:
-        known = {"domain": self.domain, "provenance": self.provenance, "covariance_root": self.covariance_root}
+        known = {"domain": self.domain, "provenance": self.provenance, "covariance_root": self.covariance_root, "entries": self.entries}
         return _rebuild, (self.expression, self.species, self.flat.numpy()), known
 
     # ---- structures
@@ -266,34 +285,3 @@ def _rebuild(expression: Expression, species: tuple[str, ...], flat: np.ndarray)
     model = Model(expression, species)
     model.flat = torch.from_numpy(flat.copy())
     return model
-
-
-def _numbers(name: str, value: Any, table: Tensor) -> Tensor:
-    """A user's value of a parameter: one number, or as many as the table holds."""
-    try:
-        new = torch.as_tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise AlgebraError(f"Parameter {name!r} was to be set", f"{value!r} are no numbers", "Give numbers") from error
-    if not bool(torch.isfinite(new).all()):
-        raise AlgebraError(f"Parameter {name!r} was to be set to numbers that are not finite. Found {value}. Give finite numbers.")
-    if new.dim() and new.numel() != table.numel():
-        found = f"{new.numel()} numbers were given, and it holds {table.numel()}, of shape {list(table.shape)}"
-        raise AlgebraError(f"Parameter {name!r} was to be set", found, "Give one number, or a table of that shape")
-    return new
-
-
-def _check(expression: Expression, species: tuple[str, ...]) -> None:
-    from ase.data import atomic_numbers
-
-    if not isinstance(expression, Expression) or not expression.terms():
-        raise AlgebraError(f"A model of {expression!r} was asked for. It holds no term. Write for example Pair(cutoff=5.0).")
-    unknown = [s for s in species if s not in atomic_numbers]
-    if not species or unknown or len(set(species)) != len(species):
-        raise DataError(
-            f"A model for the species {list(species)} was asked for. They must be distinct chemical symbols. Write species=['Si']."
-        )
-    parts = getattr(expression, "parts", ())
-    if any(not p.terms() for _, p in parts):
-        raise AlgebraError(
-            f"A constant energy was added to each atom in {expression}. E0 already holds the energy of an atom. Leave the constant out."
-        )

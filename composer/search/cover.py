@@ -47,8 +47,10 @@ class Leaves:
 
     def _made(self, expression: Expression) -> Leaf:
         alone = Leaf(expression, self.species)
-        cover = self.covers.get(_kind(expression)) if isinstance(expression, Term) and alone.linear and alone.size else None
-        places = None if cover is None else _places(Leaf(_nameless(expression), self.species), cover)
+        if not (isinstance(expression, Term) and alone.linear and alone.size):
+            return alone
+        cover = self.covers.get(_kind(expression))
+        places = None if cover is None else _places(Leaf(expression.nameless(), self.species), cover)
         return alone if places is None else Leaf(expression, self.species, cover, places)
 
 
@@ -58,7 +60,7 @@ def covers(vocabulary: Iterable[Expression], species: Sequence[str]) -> list[Ter
     for item in vocabulary:
         for leaf in leaves(item).values():
             if isinstance(leaf, Term):
-                kinds.setdefault(_kind(leaf), []).append(_nameless(leaf))
+                kinds.setdefault(_kind(leaf), []).append(leaf.nameless())
     found = []
     for members in kinds.values():
         sizes = {name: max(getattr(m, name) for m in members) for name in _counts(members[0])}
@@ -74,10 +76,6 @@ def _holds(largest: Term, members: list[Term], species: tuple[str, ...]) -> bool
         return cover.linear and not cover.staged and all(_places(Leaf(m, species), cover) is not None for m in members)
     except ComposerError:
         return False
-
-
-def _nameless(term: Any) -> Term:
-    return dataclasses.replace(term, name=None)
 
 
 def _counts(term: Term) -> list[str]:

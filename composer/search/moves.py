@@ -104,7 +104,7 @@ def _removals(expression: Expression, fixed: list[Expression]) -> Iterator[Maker
 def _ties(expression: Expression) -> Iterator[Maker]:
     """Two terms that differ in names alone become one; what then stands before two sums is written once, A X + A Y -> A (X + Y)."""
     for a, b in combinations(numbers(expression), 2):
-        if dataclasses.replace(a, name=None) == dataclasses.replace(b, name=None):
+        if a.nameless() == b.nameless():
             yield lambda a=a, b=b: _tied(expression, a, b)
 
 
@@ -173,7 +173,7 @@ def normal(expression: Expression) -> Expression:
     names: dict[tuple[Expression, str], str] = {}
     for term in expression.terms():
         if term.name:
-            names[dataclasses.replace(term, name=None), term.name] = ""
+            names[term.nameless(), term.name] = ""
     for kind in {k for k, _ in names}:
         for letter, name in zip(_letters(), sorted(n for k, n in names if k == kind), strict=False):
             names[kind, name] = letter

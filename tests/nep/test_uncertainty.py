@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import ase.build
 import numpy as np
 import pytest
@@ -38,6 +40,11 @@ def test_the_last_layer_is_what_enters_linearly(last: FisherReport, fitted: Mode
     theta = last.model.theta
     doubled = last.model.with_parameters(2 * theta)(frames[:1])
     torch.testing.assert_close(doubled.forces, 2 * last.model(frames[:1]).forces, rtol=1e-9, atol=1e-12)
+
+
+def test_the_last_layer_travels(last: FisherReport) -> None:
+    there = pickle.loads(pickle.dumps(last.model))
+    assert there.parameter_names == last.model.parameter_names and torch.equal(there.theta, last.model.theta)
 
 
 @pytest.mark.parametrize("parameters", ["last layer", "all"])
