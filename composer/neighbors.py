@@ -194,27 +194,30 @@ def fold(batch: Batch, values: Tensor) -> Tensor:
     return folded
 
 
-def virial(batch: Batch, positions: Tensor, forces: Tensor) -> Tensor:
+def virial(batch: Batch, positions: Tensor, forces: Tensor, by_cells: Tensor | None = None) -> Tensor:
     """The virial of each structure, W = sum over its sites of x (outer) F = -dE/dstrain = -V stress (ASE's sign of stress).
 
-    Arguments: positions, Å, and forces, eV/Å, of all sites [N + G, 3], forces not yet folded.
+    Arguments: positions, Å, and forces, eV/Å, of all sites [N + G, 3], forces not yet folded; by_cells [S, 3, 3], eV/Å, minus the slopes of
+    sums over all images by the cells h, which add h^T times them.
     Returns: [S, 3, 3], eV, same for any number of threads.
     """
     positions, forces = (_as_float(value, "values of sites", (batch.sites, 3)) for value in (positions, forces))
     total = torch.empty(batch.structures, 3, 3, dtype=torch.float64)
     arguments = (batch.offsets, batch.ghost_offsets, positions, forces, total)
     support().virial(threads.count(), batch.structures, batch.atoms, *map(_pointer, arguments))
-    return total
+    return total if by_cells is None else total + batch.cells.transpose(1, 2) @ by_cells
 
 
-def spread(batch: Batch, by_forces: Tensor, by_virial: Tensor) -> Tensor:
-    """Slopes of a loss by the forces of all sites, before `fold` and `virial` (whose adjoint this is): dL/dF_owner + x dL/dW.
+def motion(batch: Batch, by_forces: Tensor, by_virial: Tensor) -> tuple[Tensor, Tensor]:
+    """The motion of sites and cells that carries a loss L of forces and virials back to the energy: -(dL/dF + x dL/dW) and -h dL/dW.
 
+    The derivative of the energy along it has the same slopes by parameters as L; it is the adjoint of `fold` and `virial`, with F = -dE/dx.
     Arguments: slopes by the forces of atoms [N, 3] and by the virials of structures [S, 3, 3].
-    Returns: [N + G, 3]; minus it is the motion of the sites along which the energy changes as L does through the forces.
+    Returns: motions of all sites [N + G, 3] and of cells [S, 3, 3], which sums over all images see by themselves.
     """
     home = torch.repeat_interleave(torch.arange(batch.structures), batch.offsets.diff())[batch.owner]
-    return by_forces[batch.owner] + torch.einsum("sa,sab->sb", all_positions(batch), by_virial[home])
+    by_sites = by_forces[batch.owner] + torch.einsum("sa,sab->sb", all_positions(batch), by_virial[home])
+    return -by_sites, -(batch.cells @ by_virial)
 
 
 class _Rows:

@@ -12,7 +12,7 @@ from torch import Tensor
 from composer.fit.levenberg import Step
 from composer.fit.moments import Moments
 from composer.fit.rows import Problem
-from composer.neighbors import Batch, spread
+from composer.neighbors import Batch, motion
 
 Array = NDArray[np.float64]
 
@@ -34,8 +34,7 @@ def loss_and_gradient(problem: Problem, u: Array, chunks: list[int] | None = Non
 
 
 def _cotangents(problem: Problem, places: list[int], batch: Batch, result: object, u: Array) -> tuple[float, Tensor, Tensor, Tensor, float]:
-    """chi2 of a batch, its derivative by site energies [N], minus those by forces on all sites [sites, 3] and on cells [S, 3, 3], and by the
-    stress offset."""
+    """chi2 of a batch, its derivative by site energies [N], by forces and virials as the `motion` of sites and cells, and by the stress offset."""
     energy, forces, virial = (getattr(result, n).numpy() for n in ("energy", "forces", "virial"))
     bounds, scales, total, shift = batch.offsets.numpy(), problem.weights.scales, 0.0, 0.0
     seed, by_force, by_virial = np.zeros(batch.atoms), np.zeros((batch.atoms, 3)), np.zeros((batch.structures, 3, 3))
@@ -55,9 +54,8 @@ def _cotangents(problem: Problem, places: list[int], batch: Batch, result: objec
             w = np.triu((held - virial[s] / n - frame.stress * frame.volume / n) / noise["stress"])  # 6 components, each once
             total, by_virial[s] = total + float(np.sum(w**2)), -2 * w / (n * noise["stress"])
             shift += float(2 * np.trace(w) / noise["stress"])
-    moves = -spread(batch, torch.from_numpy(by_force), torch.from_numpy(by_virial))  # F = -dE/dx
-    by_cells = -np.einsum("sca,sab->scb", batch.cells.numpy(), by_virial)  # and of cells transposed times minus the slopes by cells
-    return total, torch.from_numpy(seed), moves, torch.from_numpy(by_cells), shift
+    moves, cell_moves = motion(batch, torch.from_numpy(by_force), torch.from_numpy(by_virial))
+    return total, torch.from_numpy(seed), moves, cell_moves, shift
 
 
 def lbfgs(problem: Problem, start: Array, limit: int = 500, report: Callable[[Step], None] = lambda step: None) -> tuple[Array, list[Step]]:

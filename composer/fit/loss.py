@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from composer.data import Frame
 from composer.fit.recipe import Recipe
 from composer.model import Model
-from composer.neighbors import Batch, all_positions, fold, spread, virial
+from composer.neighbors import Batch, all_positions, fold, motion, virial
 
 Array = NDArray[np.float64]
 
@@ -29,12 +30,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Loss:
-    """A quadratic form of a change: its value, half its slopes by site energies, seed [N], and along minus the forces, moves [sites, 3]; sums of
-    plain squares and their counts [3, 2], of E/N, F and W/N."""
+    """A quadratic form of a change: its value; half its slopes by site energies, seed [N], and by forces and virials, as the `motion` of sites
+    [sites, 3] and cells [S, 3, 3]; sums of plain squares and their counts [3, 2], of E/N, F and W/N."""
 
     value: float
     seed: Array
-    moves: Array
+    moves: Tensor
+    cell_moves: Tensor
     squares: Array
 
 
@@ -70,15 +72,15 @@ def loss(recipe: Recipe, frames: Sequence[Frame], batch: Batch, change: Change, 
             value += weight * float(np.sum(w**2))
             by_virial[s] = weight * w / n
             squares[2] += np.sum(w**2), 6
-    moves = -spread(batch, torch.from_numpy(by_force), torch.from_numpy(by_virial))
-    return Loss(value, seed, moves.numpy(), squares)
+    moves, cell_moves = motion(batch, torch.from_numpy(by_force), torch.from_numpy(by_virial))
+    return Loss(value, seed, moves, cell_moves, squares)
 
 
 def slope(model: Model, batch: Batch, of: Loss) -> Array:
     """Half the gradient of a loss by the free numbers [P]."""
     one = torch.ones(batch.atoms, dtype=torch.float64)
     inputs = {"seed": torch.from_numpy(of.seed), "seed_t": one}
-    out = model.kernel("gradient")(batch, model.flat, inputs=inputs, moves=torch.from_numpy(of.moves))
+    out = model.kernel("gradient")(batch, model.flat, inputs=inputs, moves=of.moves, cell_moves=of.cell_moves)
     assert out.gradient is not None
     return out.gradient[model.free].numpy()
 
@@ -92,7 +94,7 @@ def along(model: Model, batch: Batch, direction: Array) -> Change:
     assert out.forces is not None
     site = out.site["e_t"][: batch.atoms].numpy()
     energy = np.array([site[atoms].sum() for atoms in _atoms(batch)])
-    return Change(energy, fold(batch, out.forces).numpy(), virial(batch, x, out.forces).numpy())
+    return Change(energy, fold(batch, out.forces).numpy(), virial(batch, x, out.forces, out.cells).numpy())
 
 
 def rmse(sums: Array) -> tuple[float, float, float]:

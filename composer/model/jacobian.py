@@ -58,4 +58,4 @@ def _by_tangents(tangent: Kernel, batch: Batch, flat: Tensor, numbers: Sequence[
         out = tangent(batch, flat, x, tangents=unit, moves=still)
         assert out.forces is not None
         forces[q] = fold(batch, out.forces)
-        strained[q] = virial(batch, x, out.forces) + (0.0 if out.cells is None else batch.cells.transpose(1, 2) @ out.cells)
+        strained[q] = virial(batch, x, out.forces, out.cells)

@@ -187,12 +187,11 @@ class Model:
         out = self.kernel("half" if batch.half else "forces")(batch, self.flat, positions)
         assert out.forces is not None
         site = out.site["e"][: batch.atoms]
-        strained = virial(batch, positions, out.forces)
         return Result(
             batch,
             by_structure(batch, site),
             fold(batch, out.forces),
-            strained if out.cells is None else strained + batch.cells.transpose(1, 2) @ out.cells,
+            virial(batch, positions, out.forces, out.cells),
             lambda: self._energies(batch, site),
         )
 

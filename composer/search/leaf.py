@@ -189,7 +189,7 @@ class Leaf:
             return np.zeros((batch.atoms, 3)), np.zeros((batch.structures, 3, 3))
         out = self.model.kernel("seeded")(batch, self.at(theta), inputs={"seed": torch.from_numpy(np.ascontiguousarray(seeds))})
         assert out.forces is not None
-        return fold(batch, out.forces).numpy(), virial(batch, all_positions(batch), out.forces).numpy()
+        return fold(batch, out.forces).numpy(), virial(batch, all_positions(batch), out.forces, out.cells).numpy()
 
 
 def build(leaves: Iterable[Leaf], kinds: Sequence[str], batch: Batch) -> dict[str, str]:

@@ -12,9 +12,14 @@ from ase import Atoms
 from torch import Tensor
 
 from composer.algebra import Expression
+from composer.data import Frame
 from composer.errors import DataError
+from composer.fit.loss import Loss, loss, missed, slope
+from composer.fit.recipe import Recipe
 from composer.model import Model
+from composer.model.structures import whole
 from composer.ops import dense
+from composer.search.leaf import Leaf
 from composer.units import COULOMB
 from terms import Charges, Coulomb, Pair
 from tests.longrange.systems import F64, rock_salt
@@ -135,3 +140,32 @@ def test_bonded_pairs_are_left_out(damping: float) -> None:
     boxes[0].info["excluded"] = [[0, 24]]
     with pytest.raises(DataError, match="no pairs of different atoms"):
         model(boxes[0])
+
+
+def test_the_slope_of_a_loss_of_virials_by_charges() -> None:
+    """By central differences: sums over all images see the cell by itself, beyond the positions of sites."""
+    atoms = rock_salt(1)
+    stress = 0.01 * np.eye(3)
+    frame = Frame(tuple(atoms.symbols), atoms.positions, atoms.cell.array, atoms.pbc, energy=0.0, forces=np.zeros((8, 3)), stress=stress)
+    model = Model(Pair(cutoff=5.0, n_max=2, inner=1.8) + Coulomb(Charges(learn="per species"), accuracy=1e-6), ["Na", "Cl"])
+    theta = np.random.default_rng(0).normal(size=model.size)
+    batch, recipe = whole(model.prepare([frame])), Recipe(energy=0.0, forces=0.0, virial=1.0)
+
+    def found(at: np.ndarray) -> Loss:
+        return loss(recipe, [frame], batch, missed([frame], batch, model.with_parameters(torch.from_numpy(at))(batch)), 1)
+
+    slopes = 2 * slope(model.with_parameters(torch.from_numpy(theta)), batch, found(theta))
+    expected = [(found(theta + h).value - found(theta - h).value) / 2e-5 for h in 1e-5 * np.eye(model.size)]
+    assert np.abs(slopes[-2:]).min() > 1e-3  # of the charges
+    np.testing.assert_allclose(slopes, expected, rtol=1e-6, atol=1e-7 * np.abs(expected).max())
+
+
+def test_the_far_part_of_a_leaf_of_a_search_knows_its_cell() -> None:
+    """Forces and virials that leaves give under weights of one are those of the model."""
+    leaf = Leaf(Coulomb(Charges({"Na": 1, "Cl": -1}), accuracy=1e-6), ("Na", "Cl"))
+    batch = whole(leaf.model.prepare(rock_salt(1)))
+    forces, virial = leaf.push(batch, np.ones(batch.atoms), leaf.start)
+    expected = leaf.model(batch)
+    assert float(expected.virial.abs().max()) > 1.0
+    np.testing.assert_allclose(forces, expected.forces.numpy(), atol=1e-10)
+    np.testing.assert_allclose(virial, expected.virial.numpy(), atol=1e-10)
