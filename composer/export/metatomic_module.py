@@ -1,6 +1,6 @@
 """The TorchScript side of target metatomic: neighbour lists of metatensor in, energies out. Annotations are read by TorchScript, as they stand."""
 
-# pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportCallIssue=false
+# pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportCallIssue=false, reportAttributeAccessIssue=false
 from typing import Dict, List, Optional, Tuple  # noqa: UP035  TorchScript knows these
 
 import torch

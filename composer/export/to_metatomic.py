@@ -29,7 +29,7 @@ FILE = "potential.pt"
 
 def write(model: Model, folder: Path, shown: str) -> str:
     """Write potential.pt."""
-    module = Potential(scripted(model), [atomic_numbers[s] for s in model.species], model.cutoff).eval()
+    module: Any = Potential(scripted(model), [atomic_numbers[s] for s in model.species], model.cutoff).eval()
     with quiet():
         AtomisticModel(module, ModelMetadata(name="composer", description=f"E = E0 + {model.expression}"), _capabilities(model)).save(
             str(folder / FILE)
