@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase.data import atomic_numbers, covalent_radii
 
 from composer.algebra import REGISTRY, Expression, Scale, Term, sqrt
 from composer.data import Data, Frame
 from composer.data.distances import pairs
-from composer.dynamics import UNSEEN
 from composer.errors import AlgebraError
 from composer.search.polynomial import leaves
 from composer.search.scans import closest
@@ -56,35 +54,23 @@ def lengths(data: Iterable[Frame]) -> Lengths:
     return Lengths(float(each.min()), nearest, float(np.clip(spacing, 0.85 * nearest, 2.5 * nearest)))
 
 
-def starts(data: Data) -> dict[tuple[str, str], float]:
-    """Where radial functions of every pair of species start (Å): at a length that all pairs have in common in units of their covalent radii.
-
-    The common length is that of the pair that comes closest. Often only some species are in hot frames: what they show of short distances
-    holds for the others, whose own shortest distance says how cold their frames are. At 0.85 of it, where a winner has to repel, they start.
-    """
-    nearest = closest(data)
-    size = {pair: sum(float(covalent_radii[atomic_numbers[s]]) for s in pair) for pair in nearest}
-    common = min(r / size[pair] for pair, r in nearest.items())
-    return {pair: max(common * size[pair], UNSEEN * r) for pair, r in nearest.items()}
-
-
 def default_vocabulary(species: Sequence[str], data: Data) -> list[Expression]:
     """The terms that a search may use where none are named.
 
     A fixed core (screened nuclei below the shortest distances of the data), pair, three-body and four-body expansions in several sizes and
     reaches, embedded densities, and densities as factors. Cutoffs are multiples of the cube root of the volume per atom, radial functions
-    start at the shortest distance, of several species at a length for each pair. Where there are several species, there are expansions that do not tell neighbours apart beside those
+    start at the shortest distance of the pair. Where there are several species, there are expansions that do not tell neighbours apart beside those
     that do. Arguments: species; data. Returns: a list; any list of terms and expressions may take its place.
     Errors: AlgebraError where the terms have not been imported.
     """
     found = lengths(data)
     inner, unit = round(found.shortest, 2), found.spacing
     reach = {name: [round(x * unit, 2) for x in multiples] for name, multiples in _REACHES.items()}
-    own = {pair: round(r, 2) for pair, r in starts(data).items()} if len(species) > 1 else {}
+    starts = {pair: round(r, 2) for pair, r in closest(data).items()} if len(species) > 1 else {}
 
     def start(most: float) -> Any:
-        """Where radial functions start: at the shortest distance, or where every pair of species does."""
-        return tuple((*pair, min(r, most)) for pair, r in own.items()) or min(inner, most)
+        """Where radial functions start: at the shortest distance, of every pair of species if there are several."""
+        return tuple((*pair, min(r, most)) for pair, r in starts.items()) or min(inner, most)
 
     inside = {c: start(round(0.7 * c, 2)) for cs in reach.values() for c in cs}
     words: list[Expression] = [_term("ZBL", inner=round(0.5 * inner, 2), outer=start(math.inf))]

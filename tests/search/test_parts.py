@@ -27,10 +27,9 @@ from composer.search.noise import SLACK, TRIFLE, margin, noise
 from composer.search.plan import Bank
 from composer.search.polynomial import polynomial
 from composer.search.rank import Parent, rank
-from composer.search.scans import closest
 from composer.search.study import Study
 from composer.search.trial import Task, run
-from composer.search.vocabulary import default_vocabulary, lengths, starts
+from composer.search.vocabulary import default_vocabulary, lengths
 from terms import ZBL, Bond, Density, FourBody, Morse, Pair, ThreeBody
 from tests.search.conftest import ANGLES, BOUND, CROWD, LARGE, MORE_ANGLES, SMALL, VOCABULARY, frames, planted
 
@@ -204,16 +203,6 @@ def test_default_vocabulary_follows_the_data() -> None:
     assert [p[:2] for p in core.outer] == [p[:2] for p in pair.inner] == [("C", "C"), ("C", "Si"), ("Si", "Si")]
     wider = [f.__class__(f.symbols, 1.5 * f.positions, 1.5 * f.cell, f.pbc) for f in frames(6)]
     assert lengths(wider).spacing == pytest.approx(1.5 * lengths(frames(6)).spacing)
-
-
-def test_radial_functions_of_pairs_start_where_the_hottest_pair_says() -> None:
-    """Ge in wide cells never comes close; it starts at the reach of Si in units of radii, or at 0.85 of its own shortest distance."""
-    cold = [Frame(("Ge",) * len(f), 1.3 * f.positions, 1.3 * f.cell, f.pbc, energy=0.0) for f in frames(3)]
-    data = Data([*planted(SMALL, count=6), *cold])
-    near, found = closest(data), starts(data)
-    pair, own = next(p for p in near if set(p) == {"Ge"}), next(p for p in near if set(p) == {"Si"})
-    assert found[own] == pytest.approx(near[own])
-    assert found[pair] == pytest.approx(max(near[own] * 1.20 / 1.11, 0.85 * near[pair])) and found[pair] < near[pair]
 
 
 def test_cost_grows_with_reach_and_size() -> None:
