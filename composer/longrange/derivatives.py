@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from composer.ops import sites as forms
 from composer.ops.sites import Moves, Sites, Values
 
 
-class Known:
+class Known(ABC):
     """A form on the sites it was made for, known to the operators by a number as long as it is in use."""
 
     by_number: weakref.WeakValueDictionary[int, Known] = weakref.WeakValueDictionary()
@@ -28,9 +29,9 @@ class Known:
         self.sites, self.number = sites, next(self.numbers)
         self.by_number[self.number] = self
 
+    @abstractmethod
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
         """The form u A u, see `composer.ops.sites.Form`."""
-        raise NotImplementedError
 
 
 def at(number: int, x: Tensor, h: Tensor) -> tuple[Known, Sites]:
