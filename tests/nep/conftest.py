@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,23 @@ from ase import Atoms
 
 import composer
 from composer.fit.scaling import scaled
+from composer.fit.training import Epoch
 from composer.model import Model
 from terms import NEP, StillingerWeber
+
+
+class Stop(Exception):
+    """A training run is stopped from outside."""
+
+
+def stop_at(number: int) -> Callable[[Epoch], None]:
+    """A report that stops a run after an epoch."""
+
+    def report(epoch: Epoch) -> None:
+        if epoch.number == number:
+            raise Stop
+
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,11 @@ import composer
 from composer.errors import DataError
 from composer.fit.loss import along
 from composer.fit.newton import Newton, conjugate_gradients, solver
-from composer.fit.training import Epoch, Recipe, Trained, train
+from composer.fit.training import Recipe, Trained, train
 from composer.model import Model
 from composer.model import jacobian as columns
 from terms import NEP, Charges, Coulomb, Pair
+from tests.nep.conftest import Stop, stop_at
 
 RECIPE = Recipe(epochs=6, batch=4, virial=2.0)
 
@@ -95,16 +96,9 @@ def test_the_loss_falls_at_every_step_and_further_than_by_adam(trained: Trained,
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(model: Model, frames: list, trained: Trained, tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
-    def kill(epoch: Epoch) -> None:
-        if epoch.number == 4:
-            raise Stop
-
     file, often = tmp_path / "run.npz", replace(RECIPE, minutes=0.0)
     with pytest.raises(Stop):
-        train(model, frames[:8], frames[8:], often, checkpoint=file, report=kill, method="newton")
+        train(model, frames[:8], frames[8:], often, checkpoint=file, report=stop_at(4), method="newton")
     again = train(model, frames[:8], frames[8:], often, checkpoint=file, method="newton")
     assert torch.equal(again.model.theta, trained.model.theta) and again.history == trained.history
     with pytest.raises(DataError, match="other settings"):

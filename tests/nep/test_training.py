@@ -15,9 +15,10 @@ from composer.errors import DataError
 from composer.fit.adam import Adam
 from composer.fit.loss import slope
 from composer.fit.scaling import scaled
-from composer.fit.training import Epoch, Recipe, Trained, train
+from composer.fit.training import Recipe, Trained, train
 from composer.model import Model
 from terms import NEP
+from tests.nep.conftest import Stop, stop_at
 
 RECIPE = Recipe(epochs=12, batch=2)
 
@@ -69,17 +70,10 @@ def test_same_seed_same_numbers(model: Model, frames: list, trained: Trained) ->
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(model: Model, frames: list, trained: Trained, tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
-    def kill(epoch: Epoch) -> None:
-        if epoch.number == 7:
-            raise Stop
-
     file = tmp_path / "run.npz"
     often = replace(RECIPE, minutes=0.0)
     with pytest.raises(Stop):
-        train(model, frames[:8], frames[8:], often, checkpoint=file, report=kill)
+        train(model, frames[:8], frames[8:], often, checkpoint=file, report=stop_at(7))
     seen: list[int] = []
     again = train(model, frames[:8], frames[8:], often, checkpoint=file, report=lambda e: seen.append(e.number))
     assert seen == list(range(7, RECIPE.epochs + 1))
