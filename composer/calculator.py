@@ -44,6 +44,11 @@ class Calculator(AseCalculator):
     def __init__(self, model: Any, skin: float = 1.0, grades: Callable[[Batch], Any] | None = None, **kwargs: Any) -> None:
         if not isinstance(skin, Real) or not skin >= 0:
             raise DataError(f"A calculator with a skin of {skin!r} Å was asked for", "A skin is a length >= 0", "Write skin=1.0")
+        if grades is not None and not callable(grades):
+            found = f"{grades!r} does not grade atoms"
+            raise DataError(
+                "A calculator with grades of extrapolation was asked for", found, "Write grades=composer.fisher(model, data).grades"
+            )
         super().__init__(**kwargs)
         self.model, self.skin, self.grades = model, float(skin), grades
         self.builds = 0  # lists of neighbours made so far

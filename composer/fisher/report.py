@@ -25,6 +25,7 @@ from composer.fit.linear import linear_part
 from composer.fit.rows import Problem
 from composer.fit.weights import Weights
 from composer.model import Model
+from composer.model.entries import E0
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -234,13 +235,17 @@ def fisher(model: Model, data: Data, weights: Weights | None = None, stress_offs
     Arguments: model, at the numbers in question; data; weights, the noise of each observable (None: the root mean square residuals
     of this model on these data); stress_offset, whether an offset of the data's stress is eliminated; parameters, "all", or
     "last layer" for those alone that enter linearly, the others held (cheap for networks).
-    Returns: FisherReport. Errors: DataError for data without observables.
+    Returns: FisherReport. Errors: DataError for data without observables, and for a last layer where nothing enters linearly.
     """
     if parameters not in ("all", "last layer"):
         raise DataError(
             f"The information of parameters={parameters!r} was asked for", 'Known are "all" and "last layer"', "Use one of these"
         )
-    model = model if parameters == "all" else linear_part(model)
+    if parameters == "last layer":
+        model = linear_part(model)
+        if not any(e.free for e in model.entries if e.key != E0):
+            found = f"Nothing in {model.expression} enters linearly"
+            raise DataError("The information of the last layer of a model was asked for", found, 'Write parameters="all"')
     if not isinstance(data, Data):
         data = Data(data, model.species)
     offset = stress_offset and any(f.stress is not None for f in data) and (weights is None or weights.stress is not None)

@@ -20,7 +20,12 @@ def device_builder(device: str | torch.device) -> Builder:
 
     Errors: BackendError when there is no such GPU, or no NVRTC.
     """
-    place = torch.device(device)
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise BackendError(
+            f"Kernels for the device {device!r} were asked for", "torch knows no such device", "Write device='cuda'"
+        ) from error
     if not torch.cuda.is_available():
         why = "This build of torch has no CUDA" if torch.version.cuda is None else "torch finds no GPU"
         raise BackendError(

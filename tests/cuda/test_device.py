@@ -31,6 +31,11 @@ def test_without_a_device_the_error_says_what_is_missing_and_what_to_type() -> N
         composer.compile(expression, species, quiet=True, device="cuda")
 
 
+def test_an_unknown_device_is_named() -> None:
+    with pytest.raises(BackendError, match="knows no such device"):
+        composer.compile(CATALOGUE["Morse"][0], CATALOGUE["Morse"][1], device="gpu", quiet=True)
+
+
 def test_float32_on_the_cpu_is_refused() -> None:
     expression, species = CATALOGUE["Morse"]
     with pytest.raises(BackendError, match="device='cuda'"):

@@ -16,6 +16,7 @@ from composer.fisher import FisherReport, fisher
 from composer.fisher.grades import sites
 from composer.fit.training import Recipe, train
 from composer.model import Model
+from terms import StillingerWeber
 
 RIDGE = 1e-6
 
@@ -84,6 +85,8 @@ def test_the_calculator_tells_grades(last: FisherReport, frames: list) -> None:
 def test_unknown_parameters_are_refused(fitted: Model, frames: list) -> None:
     with pytest.raises(DataError, match="last layer"):
         composer.fisher(fitted, Data(frames), parameters="first layer")
+    with pytest.raises(DataError, match="Nothing in StillingerWeber.* enters linearly"):
+        composer.fisher(Model(StillingerWeber(), ["Si"]), Data(frames), parameters="last layer")
 
 
 def _disordered() -> ase.Atoms:

@@ -84,6 +84,8 @@ def test_unknown_species_and_bad_skin(silicon: Model, carbide: Atoms) -> None:
         carbide.get_potential_energy()
     with pytest.raises(composer.DataError, match="skin"):
         silicon.calculator(skin=-1.0)
+    with pytest.raises(composer.DataError, match="grades"):
+        silicon.calculator(grades="yes")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("strange", ["Si", None, [1.0, 2.0], 3])
