@@ -113,8 +113,23 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "CXX" in doctor()["problem"]
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BackendError, match=r"neither g\+\+ nor clang\+\+"):
+    monkeypatch.setattr(build, "_in_a_wheel", list)
+    with pytest.raises(BackendError, match=r"neither g\+\+ nor clang\+\+.*pip install ziglang"):
         library(SOURCE.format(0))
+
+
+def test_without_a_compiler_on_the_path_the_one_in_a_wheel_serves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("ziglang")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = build.find_compiler()
+    assert "ziglang" in found.command and "clang" in found.version
+
+
+def test_a_flag_whose_library_is_missing_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # a compiler that takes -fopenmp but links nothing for it: what it builds cannot be loaded
+    monkeypatch.setenv("CXX", wrapper(tmp_path / "bare++", 'case "$*" in *-shared*) set -- $(echo "$*" | sed s/-fopenmp//);; esac'))
+    assert "-fopenmp" not in build.compile_flags(build.find_compiler())
 
 
 def test_a_failing_compiler_is_quoted() -> None:
