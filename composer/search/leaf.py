@@ -7,7 +7,6 @@ ranked and (where it is linear in each leaf) fitted without compiling anything n
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from composer.errors import AlgebraError, BackendError, ComposerError
 from composer.fit.linear import structure
 from composer.fit.prior import penalty_root
 from composer.model import E0, Entry, Model, programs
+from composer.model.jacobian import site_jacobian
 from composer.neighbors import Batch, all_positions, fold, virial
 from composer.runtime.build import libraries
 from composer.runtime.kernel import Kernel, row_length
@@ -131,28 +131,7 @@ class Leaf:
         if self.cover is not None:
             return self.cover.columns(batch, self.cover.start)[:, self.places]
         key = ("columns", self.digest, b"" if self.linear else theta.tobytes())
-        return _cached(batch, key, lambda: self._columns(batch, theta))
-
-    def _columns(self, batch: Batch, theta: Array) -> Array:
-        flat = self.at(theta)
-        if self.staged:
-            return self._columns_by_tangents(batch, flat)
-        each = dataclasses.replace(batch, offsets=torch.arange(batch.atoms + 1))
-        out = torch.zeros(batch.atoms, self.model.layout.size, dtype=torch.float64)
-        one = torch.ones(batch.atoms, dtype=torch.float64)
-        self.model.kernel("parameters")(
-            each, flat, positions=all_positions(batch), inputs={"seed": one}, into=(None, out), by_structure=True
-        )
-        return out.numpy()[:, self.flat]
-
-    def _columns_by_tangents(self, batch: Batch, flat: Tensor) -> Array:
-        still = torch.zeros(batch.sites, 3, dtype=torch.float64)
-        found = []
-        for place in self.flat:
-            unit = torch.zeros_like(flat)
-            unit[place] = 1.0
-            found.append(self.model.kernel("tangent")(batch, flat, tangents=unit, moves=still).site["e_t"][: batch.atoms].numpy())
-        return np.stack(found, axis=1)
+        return _cached(batch, key, lambda: site_jacobian(self.model.kernel, batch, self.at(theta), torch.from_numpy(self.flat)).numpy())
 
     def values(self, batch: Batch, theta: Array) -> Array:
         """Site values [N]."""
