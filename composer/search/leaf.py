@@ -7,9 +7,9 @@ ranked and (where it is linear in each leaf) fitted without compiling anything n
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -206,9 +206,8 @@ def _still(batch: Batch, seeds: Array) -> Observables:
     return Observables(energy, np.zeros((batch.atoms, 3, 1)), np.zeros((batch.structures, 3, 3, 1)))
 
 
-def _cached(batch: Batch, key: tuple, made):  # type: ignore[no-untyped-def]
+def _cached(batch: Batch, key: tuple[str, str, bytes], made: Callable[[], Any]) -> Any:
     """One value of each kind and leaf is kept with the batch."""
-    kept = batch.__dict__.setdefault("_leaves", {})
-    if kept.get(key[:2], (None,))[0] != key:
-        kept[key[:2]] = (key, made())
-    return kept[key[:2]][1]
+    if batch.kept.get(key[:2], (None,))[0] != key:
+        batch.kept[key[:2]] = (key, made())
+    return batch.kept[key[:2]][1]
