@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from composer.codegen.cpp import PRELUDE, Stage
+from composer.codegen.cpp import PRELUDE, CppStage
 from composer.codegen.layout import Layout
 from composer.codegen.outputs import Output as OutputNode
 from composer.codegen.program import Global, Program
@@ -92,8 +92,8 @@ def _plain(operation: Global) -> list:
     return [list(operation.operator), operation.source, operation.target, operation.other, operation.tangent, operation.factor]
 
 
-def _stages(name: str, program: Program, layout: Layout, arrays: list[str], whole: bool) -> tuple[list[Stage], str]:
-    stages = [Stage(f"{name}_{n}", outputs, layout, arrays, whole) for n, outputs in enumerate(program.stages)]
+def _stages(name: str, program: Program, layout: Layout, arrays: list[str], whole: bool) -> tuple[list[CppStage], str]:
+    stages = [CppStage(f"{name}_{n}", outputs, layout, arrays, whole) for n, outputs in enumerate(program.stages)]
     return stages, "\n".join(s.code() for s in stages)
 
 
