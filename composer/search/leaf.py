@@ -25,6 +25,7 @@ from composer.model.jacobian import site_jacobian
 from composer.neighbors import Batch, all_positions, fold, virial
 from composer.runtime.build import libraries
 from composer.runtime.kernel import Kernel, row_length
+from composer.search.pulls import pulls
 
 Array = NDArray[np.float64]
 
@@ -162,13 +163,24 @@ class Leaf:
         skip = len(self.species)  # E0 stands first
         return Observables(*(a.numpy()[..., skip:] for a in (found.energy, found.forces, found.virial)))
 
-    def push(self, batch: Batch, seeds: Array, theta: Array) -> tuple[Array, Array]:
-        """Forces [N, 3] and virials [S, 3, 3] of sum_i s_i x_i at parameters theta."""
+    def pulls(self, batch: Batch, theta: Array) -> Callable[[Array], tuple[Array, Array]]:
+        """The function from weights of the sites [N, k] to forces [N, 3, k] and virials [S, 3, 3, k] of sum_i s_i x_i at theta."""
         if self.plain:
-            return np.zeros((batch.atoms, 3)), np.zeros((batch.structures, 3, 3))
-        out = self.model.kernel("seeded")(batch, self.at(theta), inputs={"seed": torch.from_numpy(np.ascontiguousarray(seeds))})
-        assert out.forces is not None
-        return fold(batch, out.forces).numpy(), virial(batch, all_positions(batch), out.forces, out.cells).numpy()
+            return lambda seeds: (np.zeros((batch.atoms, 3, seeds.shape[1])), np.zeros((batch.structures, 3, 3, seeds.shape[1])))
+        kernel = self.model.kernel("seeded")
+        if len(kernel.code.stages) == 1:
+            return pulls(kernel, batch, self.at(theta))
+        return lambda seeds: self._pushed(batch, seeds, theta)
+
+    def _pushed(self, batch: Batch, seeds: Array, theta: Array) -> tuple[Array, Array]:
+        """What `pulls` gives, with one call of the kernel for each of the weights."""
+        x, forces, virials = all_positions(batch), [], []
+        for seed in torch.from_numpy(np.ascontiguousarray(seeds.T)):
+            out = self.model.kernel("seeded")(batch, self.at(theta), x, {"seed": seed})
+            assert out.forces is not None
+            forces.append(fold(batch, out.forces).numpy())
+            virials.append(virial(batch, x, out.forces, out.cells).numpy())
+        return np.stack(forces, axis=-1), np.stack(virials, axis=-1)
 
 
 def build(leaves: Iterable[Leaf], kinds: Sequence[str], batch: Batch) -> dict[str, str]:
