@@ -202,7 +202,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Print the errors of a model on data, and the properties of the crystals in it."""
-    found, frames = composer.read_model(model), composer.read_data(data, quiet=True)
+    found, frames = _energies(model), composer.read_data(data, quiet=True)
     errors = found.evaluate(frames)
     text, payload = str(errors), _errors(errors)
     if properties:
@@ -210,6 +210,15 @@ def evaluate(
         text += f"\n\n{phases}" + "".join(f"\n\n{name}\n{values}" for name, values in solids.items())
         payload |= {"properties": phases.rows(), "solids": solids}
     _say(text, payload, as_json)
+
+
+def _energies(path: Path) -> composer.Model:
+    """The model of a file, which must be one of energies."""
+    found = composer.read_model(path)
+    if not isinstance(found, composer.Model):
+        advice = "Write composer.read_model(path)(structures) in Python; `composer export` writes it again"
+        raise composer.AlgebraError(f"{path} was to be looked at as an energy", f"It holds {found}", advice)
+    return found
 
 
 def _crystals(model: Any, frames: Any) -> tuple[Any, dict[str, Any]]:
@@ -280,7 +289,7 @@ def info(
     """Print the formula of a model file with units, its numbers and where they come from."""
     from composer.modelfile import describe
 
-    found = composer.read_model(model)
+    found = _energies(model)
     payload = {
         "expression": repr(found.expression),
         "species": found.species,
