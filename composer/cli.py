@@ -126,16 +126,21 @@ def fit(
     stress: Annotated[float | None, typer.Option(help="Target error of stresses, eV per atom.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes of Adam over mini-batches, for networks.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="File from which epochs that were stopped go on.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="First look for wrong signs, orders, units and gaps in the data.")] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fit an expression to data, print its errors, and write a model file."""
+    from composer.export.nep import writable
+
     _place(out)
     expr = composer.parse_expression(model)
     weights = _weights(energy, forces, stress)
     train, rest = _parts(data, test, seed, as_json)
     start = composer.compile(expr, species=train.species, quiet=as_json)
-    fitted = composer.fit(start, train, weights=weights, seed=seed, quiet=as_json, epochs=epochs, checkpoint=checkpoint)
+    if out.suffix == ".txt":
+        writable(start)
+    fitted = composer.fit(start, train, weights=weights, seed=seed, quiet=as_json, epochs=epochs, checkpoint=checkpoint, check=check)
     saved = fitted.model.export(out).folder if out.suffix == ".txt" else fitted.model.save(out)
     parts = {"train": fitted.model.evaluate(train)} | ({"test": fitted.model.evaluate(rest)} if rest is not None else {})
     text = "\n\n".join(f"{name}\n{errors}" for name, errors in parts.items()) + f"\n\nwrote {saved}"

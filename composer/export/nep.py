@@ -156,6 +156,11 @@ def contents(model: Model, kind: str = "") -> NepFile:
     return found
 
 
+def writable(model: Model) -> None:
+    """Errors: AlgebraError where a nep.txt file will not hold the model once its reference energies are fitted."""
+    contents(model.with_parameters({E0: np.arange(float(len(model.species)))}))
+
+
 def _table(tables: dict[str, Array], key: str, species: int, data: dict[str, Any], part: int) -> Array:
     shape = (species, species, data["n_max"][part] + 1, data["basis"][part] + 1)
     return tables[key].reshape(shape).transpose(2, 3, 0, 1) if key in tables else np.zeros((shape[2], shape[3], species, species))
@@ -209,4 +214,4 @@ def _zbl_line(term: Term, species: tuple[str, ...]) -> tuple[tuple[float, ...], 
     return (inner, data["outer"], *([data["factor"]] if data.get("factor") is not None else [])), np.zeros((0, 10))
 
 
-__all__ = ["contents", "expression", "numbers", "read_nep"]
+__all__ = ["contents", "expression", "numbers", "read_nep", "writable"]

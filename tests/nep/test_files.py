@@ -10,7 +10,7 @@ import pytest
 
 import composer
 from composer.errors import AlgebraError, DataError
-from composer.export.nep import contents
+from composer.export.nep import contents, writable
 from composer.export.nepfile import parse, text
 from composer.model import Model
 from terms import NEP, ZBL, Pair
@@ -147,6 +147,14 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     again = composer.read_model(five.export(tmp_path / "five.txt").folder)
     np.testing.assert_allclose(again.parameters["E0"].numpy(), [-3.0, -4.0], atol=1e-6)
     assert contents(five).neighbors == (95, 49)
+
+
+def test_a_fit_that_cannot_be_written_is_refused_before_it_starts() -> None:
+    small = NEP(cutoff=(5, 4), n_max=(1, 1), basis=(2, 2), neurons=2)
+    writable(composer.compile(small, ["Al"], quiet=True))
+    for expression, species in ((small, ["Al", "Cu"]), (Pair(cutoff=4.0), ["Al"])):
+        with pytest.raises(AlgebraError, match=r"version=5|holds one NEP"):
+            writable(composer.compile(expression, species, quiet=True))
 
 
 def test_what_a_model_file_holds(tmp_path: Path) -> None:
