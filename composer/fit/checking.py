@@ -20,7 +20,7 @@ from composer.units import GPA, convert
 
 Array = NDArray[np.float64]
 LEARNED = 40  # frames that the quick model is fitted to
-NEAR = 1.25  # factor within which a ratio is that of two units
+NEAR = 1.4  # factor within which a ratio is that of two units
 CLEAR = 0.3  # share of the squares that a straight line must explain before it judges all frames,
 ALIKE = {"forces": 0.8, "stress": 0.85}  # one frame
 WRONG = 2.5  # factor beyond which the scale of stresses is no error of the quick model
@@ -189,7 +189,8 @@ def _refuse(data: Data, observable: str, ratios: Array) -> None:
 
 
 def _near(ratio: float, factor: float) -> bool:
-    return bool(np.isfinite(ratio)) and ratio * factor > 0 and 1 / NEAR < ratio / factor < NEAR
+    near = 2.0 if factor == -1 else NEAR  # a sign needs no exact size
+    return bool(np.isfinite(ratio)) and ratio * factor > 0 and 1 / near < ratio / factor < near
 
 
 def _virial(frame: Frame) -> Array:
