@@ -116,7 +116,7 @@ def demo(
 @_clear
 def fit(
     data: DataFile,
-    model: Annotated[str, typer.Option(help='An expression, e.g. "ZBL() + Pair(cutoff=6) + ThreeBody(cutoff=4.5)".')],
+    model: Annotated[str, typer.Option(help='An expression, e.g. "ZBL() + Pair(cutoff=6) + ThreeBody(cutoff=4.5)", or a file nep.in.')],
     out: Annotated[Path, typer.Option(help="The model file to write; a name ending in .txt makes it a nep.txt file.")] = Path(
         "model.composer"
     ),
@@ -132,12 +132,17 @@ def fit(
 ) -> None:
     """Fit an expression to data, print its errors, and write a model file."""
     from composer.export.nep import writable
+    from composer.export.nepin import read_nep_in
 
     _place(out)
-    expr = composer.parse_expression(model)
     weights = _weights(energy, forces, stress)
+    given = read_nep_in(model) if model.endswith(".in") else None
+    expr = composer.parse_expression(model) if given is None else given.expression
     train, rest = _parts(data, test, seed, as_json)
-    start = composer.compile(expr, species=train.species, quiet=as_json)
+    if given is not None and not as_json:
+        print(given.said)
+    start = composer.compile(expr, species=train.species if given is None else given.species, quiet=as_json)
+    weights = given.weights if given is not None and weights is None else weights
     if out.suffix == ".txt":
         writable(start)
     fitted = composer.fit(start, train, weights=weights, seed=seed, quiet=as_json, epochs=epochs, checkpoint=checkpoint, check=check)
