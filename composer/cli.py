@@ -116,7 +116,7 @@ def demo(
 @_clear
 def fit(
     data: DataFile,
-    model: Annotated[str, typer.Option(help='An expression, e.g. "ZBL() + Pair(cutoff=6) + ThreeBody(cutoff=4.5)".')],
+    model: Annotated[str, typer.Option(help='An expression, e.g. "ZBL() + Pair(cutoff=6) + ThreeBody(cutoff=4.5)", or a file nep.in.')],
     out: Annotated[Path, typer.Option(help="The model file to write; a name ending in .txt makes it a nep.txt file.")] = Path(
         "model.composer"
     ),
@@ -126,16 +126,26 @@ def fit(
     stress: Annotated[float | None, typer.Option(help="Target error of stresses, eV per atom.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes of Adam over mini-batches, for networks.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="File from which epochs that were stopped go on.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="First look for wrong signs, orders, units and gaps in the data.")] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fit an expression to data, print its errors, and write a model file."""
+    from composer.export.nep import writable
+    from composer.export.nepin import read_nep_in
+
     _place(out)
-    expr = composer.parse_expression(model)
     weights = _weights(energy, forces, stress)
+    given = read_nep_in(model) if model.endswith(".in") else None
+    expr = composer.parse_expression(model) if given is None else given.expression
     train, rest = _parts(data, test, seed, as_json)
-    start = composer.compile(expr, species=train.species, quiet=as_json)
-    fitted = composer.fit(start, train, weights=weights, seed=seed, quiet=as_json, epochs=epochs, checkpoint=checkpoint)
+    if given is not None and not as_json:
+        print(given.said)
+    start = composer.compile(expr, species=train.species if given is None else given.species, quiet=as_json)
+    weights = given.weights if given is not None and weights is None else weights
+    if out.suffix == ".txt":
+        writable(start)
+    fitted = composer.fit(start, train, weights=weights, seed=seed, quiet=as_json, epochs=epochs, checkpoint=checkpoint, check=check)
     saved = fitted.model.export(out).folder if out.suffix == ".txt" else fitted.model.save(out)
     parts = {"train": fitted.model.evaluate(train)} | ({"test": fitted.model.evaluate(rest)} if rest is not None else {})
     text = "\n\n".join(f"{name}\n{errors}" for name, errors in parts.items()) + f"\n\nwrote {saved}"
@@ -202,7 +212,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Print the errors of a model on data, and the properties of the crystals in it."""
-    found, frames = composer.read_model(model), composer.read_data(data, quiet=True)
+    found, frames = _energies(model), composer.read_data(data, quiet=True)
     errors = found.evaluate(frames)
     text, payload = str(errors), _errors(errors)
     if properties:
@@ -210,6 +220,15 @@ def evaluate(
         text += f"\n\n{phases}" + "".join(f"\n\n{name}\n{values}" for name, values in solids.items())
         payload |= {"properties": phases.rows(), "solids": solids}
     _say(text, payload, as_json)
+
+
+def _energies(path: Path) -> composer.Model:
+    """The model of a file, which must be one of energies."""
+    found = composer.read_model(path)
+    if not isinstance(found, composer.Model):
+        advice = "Write composer.read_model(path)(structures) in Python; `composer export` writes it again"
+        raise composer.AlgebraError(f"{path} was to be looked at as an energy", f"It holds {found}", advice)
+    return found
 
 
 def _crystals(model: Any, frames: Any) -> tuple[Any, dict[str, Any]]:
@@ -280,7 +299,7 @@ def info(
     """Print the formula of a model file with units, its numbers and where they come from."""
     from composer.modelfile import describe
 
-    found = composer.read_model(model)
+    found = _energies(model)
     payload = {
         "expression": repr(found.expression),
         "species": found.species,

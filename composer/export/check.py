@@ -27,12 +27,12 @@ def differences(theirs: Values, ours: Values) -> dict[str, float]:
     atoms = len(ours.forces)
     found = {
         "energy": abs(theirs.energy - ours.energy) / max(abs(ours.energy), FLOOR * atoms),
-        "forces": _relative(theirs.forces, ours.forces),
+        "forces": relative(theirs.forces, ours.forces),
     }
     if theirs.virial is not None and ours.virial is not None:
-        found["virial"] = _relative(theirs.virial, ours.virial)
+        found["virial"] = relative(theirs.virial, ours.virial)
     if theirs.energies is not None and ours.energies is not None:
-        found["site energies"] = _relative(theirs.energies, ours.energies)
+        found["site energies"] = relative(theirs.energies, ours.energies)
     return found
 
 
@@ -59,5 +59,6 @@ def demand(found: dict[str, float], bar: float, target: str) -> None:
         )
 
 
-def _relative(theirs: np.ndarray, ours: np.ndarray) -> float:
+def relative(theirs: np.ndarray, ours: np.ndarray) -> float:
+    """The largest difference of two arrays over the largest number of ours."""
     return float(np.abs(theirs - ours).max(initial=0.0) / max(np.abs(ours).max(initial=0.0), FLOOR))

@@ -67,6 +67,17 @@ def writing(folder: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
+@contextlib.contextmanager
+def writing_file(path: Path) -> Iterator[Path]:
+    """An empty workplace whose one file becomes `path` when the block ends well; if it fails, nothing is left. Errors: DataError."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as place:
+            yield Path(place)
+            os.replace(next(Path(place).iterdir()), path)
+    except OSError as error:
+        raise _refusal(path, f"Writing failed: {error}", "Check the folder and the disk") from None
+
+
 def write_manifest(folder: Path, target: str, about: dict[str, Any]) -> None:
     """Write export.json with the sha256 of every other file of the folder."""
     files = {f.name: _hash(f) for f in sorted(folder.iterdir())}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from composer.algebra import REGISTRY, Expression, Sum, Term
 from composer.algebra.reading import from_data
 from composer.errors import AlgebraError, DataError
-from composer.export.nepfile import NepFile, Network, flexible, parse, text
+from composer.export.nepfile import NepFile, Network, flexible, parse
 from composer.model import E0, Model
 
 Array = NDArray[np.float64]
@@ -124,20 +124,13 @@ def rest(network: Network) -> Array:
     return np.sum(network.output[:, 0] * np.tanh(-network.bias), axis=1)
 
 
-def write_nep(model: Model, path: str | Path, neighbors: tuple[int, int] | None = None) -> Path:
-    """Write a model to a nep.txt file that GPUMD, calorine and NEP_CPU read.
+def contents(model: Model, kind: str = "") -> NepFile:
+    """What the file of a model says, which GPUMD, calorine and NEP_CPU read.
 
-    Arguments: model of NEP or ZBL + NEP; path; neighbors, largest counts within both cutoffs (those of the file that it was read from, or an
-    estimate for a dense solid). Returns: the path. Errors: AlgebraError for an expression that the format cannot hold, or version 3 or 4
+    Arguments: model of NEP or ZBL + NEP; kind, the last part of the tag. The largest counts of neighbours are those of the file that the model was
+    read from, or an estimate for a dense solid. Errors: AlgebraError for an expression that the format cannot hold, or version 3 or 4
     with reference energies that differ by species.
     """
-    path = Path(path)
-    path.write_text(text(contents(model, neighbors)))
-    return path
-
-
-def contents(model: Model, neighbors: tuple[int, int] | None = None) -> NepFile:
-    """What the file of a model says."""
     nep, repulsion = _parts(model.expression)
     name = label(model)
     tables = {key.removeprefix(f"{name}."): value.numpy() for key, value in model.parameters.items()}
@@ -146,20 +139,26 @@ def contents(model: Model, neighbors: tuple[int, int] | None = None) -> NepFile:
     shape = (networks, -1, data["neurons"])
     parts = [tables[key].reshape(shape) for key in ("radial_weights", "angular_weights") if key in tables]
     scaler = np.concatenate([tables[key].ravel() for key in ("radial_scaler", "angular_scaler") if key in tables])
-    bias, output = tables["bias"].reshape(networks, -1), tables["output"].reshape(networks, 1, -1)
+    bias, heads = tables["bias"].reshape(networks, -1), ["output", "charge"] if kind.startswith("charge") else ["output"]
+    output = np.stack([tables[key].reshape(networks, -1) for key in heads], axis=1)
     network = Network(np.concatenate(parts, axis=1).transpose(0, 2, 1), bias, output, np.zeros(networks))
     _constants(model, network, data["version"])
     lengths = [nep.lengths(model.species, part) for part in (0, 1)]  # type: ignore[attr-defined]
     cutoffs = list(zip(*lengths)) if data.get("elements") else [tuple(data["cutoff"])]
     known = model.provenance.get("nep", {}).get("neighbors")
     found = NepFile(
-        data["version"], "", model.species, cutoffs, neighbors or (known and tuple(known)) or _dense(cutoffs),
+        data["version"], kind, model.species, cutoffs, tuple(known) if known else _dense(cutoffs),
         tuple(data["n_max"]), tuple(data["basis"]), tuple(data["l_max"]), data["neurons"], network,
         _table(tables, "radial", s, data, 0), _table(tables, "angular", s, data, 1), scaler,
     )  # fmt: skip
     if repulsion is not None:
         found.zbl, found.zbl_pairs = _zbl_line(repulsion, model.species)
     return found
+
+
+def writable(model: Model) -> None:
+    """Errors: AlgebraError where a nep.txt file will not hold the model once its reference energies are fitted."""
+    contents(model.with_parameters({E0: np.arange(float(len(model.species)))}))
 
 
 def _table(tables: dict[str, Array], key: str, species: int, data: dict[str, Any], part: int) -> Array:
@@ -215,4 +214,4 @@ def _zbl_line(term: Term, species: tuple[str, ...]) -> tuple[tuple[float, ...], 
     return (inner, data["outer"], *([data["factor"]] if data.get("factor") is not None else [])), np.zeros((0, 10))
 
 
-__all__ = ["contents", "expression", "numbers", "read_nep", "write_nep"]
+__all__ = ["contents", "expression", "numbers", "read_nep", "writable"]

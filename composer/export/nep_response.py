@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from composer.codegen.program import Program, values, with_second
-from composer.errors import DataError
-from composer.export.nep import model_of
-from composer.export.nepfile import parse
+from composer.errors import AlgebraError, DataError
+from composer.export.nep import contents, model_of
+from composer.export.nep_written import NepModel
+from composer.export.nepfile import NepFile, parse
 from composer.ir.jvp import Tangent
 from composer.ir.nodes import ZERO, Node, add, displacement, mul, power
 from composer.model import Model
@@ -26,25 +28,17 @@ COULOMB = 14.399645  # e^2 / (4 pi epsilon_0), eV Å
 AXES = "xyz"
 
 
-def read_any(path: str | Path) -> Model | ChargedModel | DipoleModel | PolarizabilityModel:
+def read_any(path: str | Path) -> Model | NepModel:
     """The model of a nep.txt file of any kind.
 
     Returns: a Model; for the tags _charge1 and _charge2 a ChargedModel, for _dipole a DipoleModel, for _polarizability a
-    PolarizabilityModel. Errors: DataError for a file that cannot be read.
+    PolarizabilityModel; `export(path)` of each writes such a file. Errors: DataError for a file that cannot be read.
     """
     found = parse(path)
-    if found.kind.startswith("charge"):
-        if len(set(found.cutoffs)) > 1 or found.kind == "charge3":
-            raise DataError(
-                f"The charge model {path} was to be read", f"It is {found.tag} with its own cutoffs", "Give a charge1 or charge2 file"
-            )
-        return ChargedModel(model_of(found), int(found.kind[-1]), found.cutoffs[0][0], found.dielectric or 1.0)
-    if found.kind == "dipole":
-        return DipoleModel(model_of(found))
-    if found.kind == "polarizability":
-        assert found.second is not None
-        return PolarizabilityModel(model_of(found), model_of(found, found.second))
-    return model_of(found)
+    if found.heads == 2 and (len(set(found.cutoffs)) > 1 or found.kind == "charge3"):
+        own = found.tag if found.kind == "charge3" else f"{found.tag} with cutoffs for each species"
+        raise DataError(f"The charge model {path} was to be read", f"It is {own}", "Give a charge1 or charge2 file with one cutoff")
+    return KINDS[found.kind].of(found) if found.kind else model_of(found)
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class ChargedResult:
 
 
 @dataclass(frozen=True)
-class ChargedModel:
+class ChargedModel(NepModel):
     """E = sum_i e_i + E_C(q), q_i = Q_i - mean Q: a network energy and charges that interact through an Ewald sum with alpha = pi/rc.
 
     E_C = K (2 pi/V) sum_{0 < |k| < 2 pi alpha} exp(-k^2/(4 alpha^2))/k^2 |S(k)|^2; mode 1 adds
@@ -71,6 +65,21 @@ class ChargedModel:
     mode: int
     cutoff: float  # Å
     dielectric: float  # square root of eps_inf
+
+    periodic: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, f: NepFile) -> ChargedModel:
+        """The model of a file."""
+        return cls(model_of(f), int(f.kind[-1]), f.cutoffs[0][0], f.dielectric or 1.0)
+
+    def contents(self) -> NepFile:
+        """What its file says."""
+        return replace(contents(self.model, f"charge{self.mode}"), dielectric=self.dielectric)
+
+    def values(self, structure: Any) -> dict[str, Tensor]:
+        """What is compared when it is written."""
+        return vars(self(structure))
 
     def __call__(self, structures: Any) -> ChargedResult:
         """Evaluate structures that are periodic in three directions. Errors: DataError for others."""
@@ -142,10 +151,23 @@ def _reciprocal(cell: Tensor, largest: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DipoleModel:
+class DipoleModel(NepModel):
     """mu_a = -sum_i sum_j |r_ij|^2 dU_i/dr_ij,a for a network scalar U; the unit is that of the data it was trained on."""
 
     model: Model
+
+    @classmethod
+    def of(cls, f: NepFile) -> DipoleModel:
+        """The model of a file."""
+        return cls(model_of(f))
+
+    def contents(self) -> NepFile:
+        """What its file says."""
+        return contents(self.model, "dipole")
+
+    def values(self, structure: Any) -> dict[str, Tensor]:
+        """What is compared when it is written."""
+        return {"dipole moment": self(structure)}
 
     def __call__(self, structures: Any) -> Tensor:
         """Dipole moments [S, 3]."""
@@ -168,11 +190,32 @@ class DipoleModel:
 
 
 @dataclass(frozen=True)
-class PolarizabilityModel:
+class PolarizabilityModel(NepModel):
     """P = 1 sum_i U'_i + W, W_ab = -sum_i sum_j r_ij,a dU_i/dr_ij,b, for two network scalars U and U' on the same descriptors."""
 
     tensor: Model
     scalar: Model
+
+    @classmethod
+    def of(cls, f: NepFile) -> PolarizabilityModel:
+        """The model of a file."""
+        assert f.second is not None
+        return cls(model_of(f), model_of(f, f.second))
+
+    def contents(self) -> NepFile:
+        """What its file says. Errors: AlgebraError for two networks on different descriptors."""
+        first, second = (contents(m, "polarizability") for m in (self.tensor, self.scalar))
+        alike = all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("radial", "angular", "scaler"))
+        if not alike or first.network.weights.shape != second.network.weights.shape:
+            found = "The descriptors of its two networks differ, and a file holds them once"
+            raise AlgebraError(
+                "A polarizability model was to be written", found, "Give both the same tables radial and angular, and scalers"
+            )
+        return replace(first, second=second.network)
+
+    def values(self, structure: Any) -> dict[str, Tensor]:
+        """What is compared when it is written."""
+        return {"polarizability": self(structure)}
 
     def __call__(self, structures: Any) -> Tensor:
         """Polarizabilities [S, 3, 3]."""
@@ -195,6 +238,14 @@ class PolarizabilityModel:
 
                 found[AXES[a] + AXES[b]] = Tangent(leaf)(self.tensor.node)
         return _kernel(self.tensor, "polarizability", values(found), tuple(found.values()))
+
+
+KINDS: dict[str, type[NepModel]] = {
+    "charge1": ChargedModel,
+    "charge2": ChargedModel,
+    "dipole": DipoleModel,
+    "polarizability": PolarizabilityModel,
+}
 
 
 def _kernel(model: Model, kind: str, program: Program, nodes: tuple[Node, ...]) -> Kernel:

@@ -14,6 +14,13 @@ from composer.errors import DataError
 Array = NDArray[np.float64]
 TAG = re.compile(r"nep([345])(_zbl)?(_charge([123])|_dipole|_polarizability|_temperature|_vdw|_charge_vdw)?")
 KEYS = ("cutoff", "n_max", "basis_size", "l_max", "ANN")
+HOLDS = {
+    "": "energies",
+    "charge1": "energies, and charges with close pairs, waves and self energy",
+    "charge2": "energies, and charges with waves alone",
+    "dipole": "dipole moments, no energies",
+    "polarizability": "polarizabilities, no energies",
+}
 FLAGS = 6  # invariants of three and four moments that l_max may ask for
 
 
@@ -228,6 +235,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def said(f: NepFile) -> str:
+    """What a file holds, in words."""
+    constants = "one constant for each species" if f.version == 5 else "one constant for all species"
+    return f"{f.tag} of {', '.join(f.species)}: {HOLDS[f.kind]}; {count(f)} numbers with 8 digits, {constants}"
+
+
 def text(f: NepFile) -> str:
     """The file as text; numbers as %15.7e."""
     lines = [f"{f.tag} {len(f.species)} {' '.join(f.species)}"]
@@ -249,4 +262,4 @@ def _network_values(f: NepFile, network: Network, before_common: list[float]) ->
     return [*values, *before_common, network.common]
 
 
-__all__ = ["KEYS", "NepFile", "Network", "count", "flexible", "parse", "size", "text"]
+__all__ = ["KEYS", "NepFile", "Network", "count", "flexible", "parse", "said", "size", "text"]

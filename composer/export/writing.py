@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
-from composer.errors import AlgebraError, DataError
+from composer.errors import AlgebraError
 from composer.export import folder as folders
 from composer.export.check import demand, worst
 from composer.export.folder import Export
@@ -55,14 +53,10 @@ def _file(model: Model, path: Path, target: str, seed: int) -> Export:
     """Write the one file of a target under its own name, compared before it is there."""
     wanted = find_target(target)
     _neighbors_suffice(model, target, wanted.whole)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as place:
-            usage = wanted.write(model, Path(place), str(path))
-            found = worst(wanted.check_engine(Path(place), model), model, random_structures(model.species, seed, wanted.periodic))
-            demand(found, wanted.bar, target)
-            os.replace(next(Path(place).iterdir()), path)
-    except OSError as error:
-        raise DataError(f"An export was to be written to {path}", f"Writing failed: {error}", "Check the folder and the disk") from None
+    with folders.writing_file(path) as place:
+        usage = wanted.write(model, place, str(path))
+        found = worst(wanted.check_engine(place, model), model, random_structures(model.species, seed, wanted.periodic))
+        demand(found, wanted.bar, target)
     return Export(path, target, (path.name,), found, usage)
 
 

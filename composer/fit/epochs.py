@@ -7,15 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from composer.calculator import shortest_distances
 from composer.data import Data
 from composer.evaluate import evaluate
 from composer.fit.levenberg import Step
 from composer.fit.newton import DENSE
 from composer.fit.result import Fitted
-from composer.fit.scaling import scaled
+from composer.fit.scaling import scaled_first
 from composer.fit.training import Epoch, Recipe, train
 from composer.fit.weights import Weights
 from composer.model import Model
@@ -46,8 +44,8 @@ def fit_epochs(
     method = suited(model, learn) if method == "auto" else method
     recipe = replace(recipe or Recipe(patience=PATIENCE if method == "newton" else None), epochs=epochs)
     if weights is not None:
-        recipe = replace(recipe, **{k: 1 / s**2 * recipe.forces * (weights.forces or 1.0) ** 2 for k, s in _targets(weights).items()})
-    start = scaled(model, learn.frames) if _unscaled(model) else model
+        recipe = replace(recipe, **_shares(weights, recipe.forces))
+    start = scaled_first(model, learn.frames)
     found = train(start, learn.frames, held.frames, recipe, seed, checkpoint, _reporter(quiet, epochs), method)
     if not quiet:
         print(f"fit: {found.reason}", flush=True)
@@ -74,14 +72,10 @@ def _split(data: Data, seed: int) -> tuple[Data, Data]:
     return data.split(test=max(HELD, 1.5 / len(data)), by=by, seed=seed)
 
 
-def _targets(weights: Weights) -> dict[str, float]:
-    return {"virial" if o == "stress" else o: s for o, s in weights.scales.items()}
-
-
-def _unscaled(model: Model) -> bool:
-    """Whether the scales of inputs, numbers that are never fitted, still are all one."""
-    tables = [e for e in model.entries if e.key.startswith("fixed.")]
-    return bool(tables) and all(bool(np.all(model.parameters[e.name].numpy() == 1.0)) for e in tables)
+def _shares(weights: Weights, forces: float) -> dict[str, float]:
+    """Weights of the loss, that of forces as it is; zero for what is left out."""
+    targets, unit = {"energy": weights.energy, "forces": weights.forces, "virial": weights.stress}, weights.forces or 1.0
+    return {name: forces * (unit / s) ** 2 if s else 0.0 for name, s in targets.items()}
 
 
 def _reporter(quiet: bool, epochs: int) -> Callable[[Epoch], None]:

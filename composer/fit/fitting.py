@@ -17,6 +17,7 @@ from composer.data import Data
 from composer.errors import AlgebraError, DataError
 from composer.evaluate import evaluate, merge
 from composer.fit import first_order
+from composer.fit.checking import check_data, check_species
 from composer.fit.epochs import fit_epochs
 from composer.fit.gauges import gauges_of
 from composer.fit.levenberg import Step, minimise
@@ -53,6 +54,7 @@ def fit(
     restarts: int = 0,
     epochs: int | None = None,
     checkpoint: str | Path | None = None,
+    check: bool = False,
 ) -> Fitted:
     """Fit the free numbers of a model to energies, forces and stress.
 
@@ -62,7 +64,8 @@ def fit(
     "fit" (E0 is fitted), "isolated" (from frames of one atom) or {symbol: eV}; folds, number of groups of frames held out in turn (0 for
     none); ridge, strength of the prior (None: chosen by folds); stress_offset, whether the data's stress has an error proportional to
     N/V that one number takes up; quiet; restarts from seeded random starts for nonlinear numbers; epochs, for networks: passes of Adam
-    over mini-batches, or most steps of second order ("newton"), with a part of the data held out; checkpoint, a file from which stopped epochs go on.
+    over mini-batches, or most steps of second order ("newton"), with a part of the data held out; checkpoint, a file from which stopped epochs go on; check,
+    whether signs, order and units of the data are first held against a quick model, and gaps looked for.
     Returns: Fitted, the same for the same seed. Errors: DataError for data or settings that cannot be fitted.
     """
     if method not in METHODS:
@@ -77,6 +80,11 @@ def fit(
         )
     if not isinstance(train, Data):
         train = Data(train, model.species)
+    check_species(model, train)
+    if check:
+        said = check_data(model, train, _quickly)
+        if not quiet:
+            print(said, flush=True)
     if epochs is not None:
         if method not in ("auto", "adam", "newton"):
             found = "Epochs are passes of Adam, or second-order steps"
@@ -85,6 +93,11 @@ def fit(
     if method == "newton":
         raise DataError("A fit by Newton steps was asked for", "Their number was not given", "Write epochs=50")
     return _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, reporter(quiet), restarts).run()
+
+
+def _quickly(model: Model, data: Data) -> Model:
+    """A fit to energies and forces, the large ones in proportion."""
+    return fit(model, data, Weights(0.01, 0.1, None, relative=1.0), folds=0, quiet=True).model
 
 
 @dataclass

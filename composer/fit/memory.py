@@ -10,17 +10,18 @@ import numpy as np
 from composer.data import Frame
 from composer.errors import DataError
 from composer.model import Model
+from composer.runtime.kernel import BLOCKS
 
 ENTRY, SITE = 4, 100  # bytes of an entry of the neighbour list, and of a site or ghost
 ROOM = 0.9  # share of the machine
 
 
 def needed(model: Model, frames: Sequence[Frame], matrices: int = 0) -> int:
-    """Bytes of the neighbour lists of frames, ghosts included, and of so many matrices [P, P].
+    """Bytes of the neighbour lists of frames, ghosts included, of a gradient for each block of atoms, and of so many matrices [P, P].
 
     Neighbours are counted by the density of each cell; a molecule has all pairs at most. An estimate from above.
     """
-    total = 8 * matrices * model.size**2
+    total = 8 * (matrices * model.size**2 + BLOCKS * len(model.flat))
     for frame in frames:
         n, reach = len(frame.symbols), model.cutoff
         volume = abs(float(np.linalg.det(frame.cell)))
@@ -40,7 +41,7 @@ def enough(model: Model, frames: Sequence[Frame], matrices: int = 0) -> None:
     if need > ROOM * there:
         raise DataError(
             f"A training on {len(frames)} frames with {model.size} numbers was asked for",
-            f"Neighbour lists and matrices need about {need / 1e9:.1f} GB, and the machine has {there / 1e9:.1f} GB",
+            f"Neighbour lists, gradients and matrices need about {need / 1e9:.1f} GB, and the machine has {there / 1e9:.1f} GB",
             "Take fewer frames, a shorter cutoff, or method='adam', which keeps no matrices",
         )
 

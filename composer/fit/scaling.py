@@ -32,3 +32,10 @@ def scaled(model: Model, frames: Sequence[Any]) -> Model:
             known = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1.0), 1.0)
             tables[f"{labels[term.digest]}.{name}"] = known.reshape([r.size for r in ranges])
     return model.with_parameters(tables)
+
+
+def scaled_first(model: Model, frames: Sequence[Any]) -> Model:
+    """The scaled model where all scales, numbers that are never fitted, still are one; the model itself otherwise."""
+    tables = [e for e in model.entries if e.key.startswith("fixed.")]
+    fresh = bool(tables) and all(bool(np.all(model.parameters[e.name].numpy() == 1.0)) for e in tables)
+    return scaled(model, frames) if fresh else model

@@ -1,0 +1,92 @@
+"""nep.in of GPUMD: an expression, weights, and a word on what is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from composer.cli import app
+from composer.errors import ComposerError, DataError
+from composer.export.nepin import NepIn, read_nep_in
+from composer.fit.epochs import _shares
+from terms import NEP, ZBL
+
+FULL = """
+type 2 Te Pb   # a comment
+version 5
+cutoff 8 4 7 3.5
+n_max 4 2
+basis_size 8 6
+l_max 4 2 1
+neuron 10
+zbl 2
+lambda_e 1
+lambda_f 4
+lambda_v 0
+generation 100000
+population 50
+"""
+
+
+def read(tmp_path: Path, text: str) -> NepIn:
+    (tmp_path / "nep.in").write_text(text)
+    return read_nep_in(tmp_path / "nep.in")
+
+
+def test_all_keys(tmp_path: Path) -> None:
+    found = read(tmp_path, FULL)
+    nep = NEP(
+        cutoff=(8, 4), n_max=(4, 2), basis=(8, 6), l_max=(4, 2, 1), neurons=10, version=5, elements=(("Te", 8.0, 4.0), ("Pb", 7.0, 3.5))
+    )
+    assert found.expression == nep + ZBL(inner=1.0, outer=2.0, switch="cosine") and found.species == ("Te", "Pb")
+    assert (found.weights.energy, found.weights.forces, found.weights.stress) == (1.0, 0.5, None)
+    assert _shares(found.weights, 1.0) == {"energy": 0.25, "forces": 1.0, "virial": 0.0}  # of the loss in epochs
+    assert found.said == "nep.in: left out, for there are no generations here: generation 100000, population 50"
+
+
+def test_defaults(tmp_path: Path) -> None:
+    found = read(tmp_path, "type 1 Si\nzbl 1.5\nuse_typewise_cutoff_zbl\nmodel_type 0\n")
+    nep = NEP(cutoff=(8, 4), n_max=(6, 6), basis=(6, 6), l_max=(4, 1), neurons=30)
+    assert found.expression == nep + ZBL(inner=0.0, outer=1.5, factor=0.7, switch="cosine")
+    assert "taken as in GPUMD since 2026: n_max 6 6, basis_size 6 6" in found.said
+
+
+WRONG = {
+    "unknown key": ("type 1 Si\nneurons 30", "Line 2 has the unknown key 'neurons'"),
+    "twice": ("type 1 Si\nneuron 30\nneuron 20", "Line 3 gives neuron a second time"),
+    "no type": ("neuron 30", "no line `type`"),
+    "species": ("type 2 Si", "announces 2 species and names 1"),
+    "two layers": ("type 1 Si\nneuron 30 30", "neuron 30 30 is not understood"),
+    "no number": ("type 1 Si\ncutoff far 4", "cutoff far 4 is not understood"),
+    "dipoles": ("type 1 Si\nmodel_type 1", "something else than a new model"),
+    "fine tuning": ("type 1 Si\nfine_tune a b", "composer.read_model"),
+    "weights": ("type 1 Si\nlambda_f -1", "below zero"),
+    "degree": ("type 1 Si\nl_max 9", "l_max"),
+    "repulsion": ("type 1 Si\nzbl 5", "reaches 5.0 Å"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG.values(), ids=WRONG)
+def test_wrong_files(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ComposerError, match=says):
+        read(tmp_path, text)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none.in was to be read"):
+        read_nep_in(tmp_path / "none.in")
+
+
+def test_the_files_of_gpumd(shared: Path) -> None:
+    for file, numbers in (("pbte/gpumd_nep.in", 2), ("pbte/tutorial_nep.in", 2)):
+        assert len(read_nep_in(shared / file).species) == numbers
+
+
+def test_fit_from_a_shell(tmp_path: Path) -> None:
+    (tmp_path / "nep.in").write_text("type 1 Si\ncutoff 5 4\nn_max 2 2\nbasis_size 4 4\nl_max 2 0\nneuron 6\ngeneration 10\n")
+    made = CliRunner().invoke(
+        app, ["fit", "silicon.xyz.xz", "--model", str(tmp_path / "nep.in"), "--epochs", "1", "--out", str(tmp_path / "nep.txt")]
+    )
+    assert made.exit_code == 0 and "generation 10" in made.output and (tmp_path / "nep.txt").exists(), made.output
