@@ -209,16 +209,18 @@ def evaluate(
     properties: Annotated[
         bool, typer.Option("--properties", help="Also lattice, elastic constants, vacancy, surfaces and phonons.")
     ] = False,
+    melting: Annotated[bool, typer.Option("--melting", help="Also the melting of the most stable crystal; takes minutes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the errors of a model on data, and the properties of the crystals in it."""
     found, frames = _energies(model), composer.read_data(data, quiet=True)
     errors = found.evaluate(frames)
     text, payload = str(errors), _errors(errors)
-    if properties:
-        phases, solids = _crystals(found, frames)
-        text += f"\n\n{phases}" + "".join(f"\n\n{name}\n{values}" for name, values in solids.items())
-        payload |= {"properties": phases.rows(), "solids": solids}
+    if properties or melting:
+        phases, solids = _crystals(found, frames, melting)
+        text += f"\n\n{phases}" + "".join(f"\n\n{name}\n" + "\n".join(map(str, values)) for name, values in solids.items())
+        payload |= {"properties": phases.rows(), "solids": {name: values[0] for name, values in solids.items()}}
+        payload |= {"melting": {name: values[1] for name, values in solids.items()}} if melting else {}
     _say(text, payload, as_json)
 
 
@@ -231,10 +233,11 @@ def _energies(path: Path) -> composer.Model:
     return found
 
 
-def _crystals(model: Any, frames: Any) -> tuple[Any, dict[str, Any]]:
-    """Properties of all crystals of the data, and those of the most stable one that take supercells."""
+def _crystals(model: Any, frames: Any, melting: bool) -> tuple[Any, dict[str, tuple]]:
+    """Properties of all crystals of the data, and those of the most stable one that take supercells and dynamics."""
     from ase import Atoms
 
+    from composer.melting import melt
     from composer.properties import references
     from composer.solids import solid
 
@@ -243,7 +246,8 @@ def _crystals(model: Any, frames: Any) -> tuple[Any, dict[str, Any]]:
     if best is None:
         return phases, {}
     frame = references(frames)[best]
-    return phases, {best: solid(model, Atoms(list(frame.symbols), positions=frame.positions, cell=frame.cell, pbc=True))}
+    crystal = Atoms(list(frame.symbols), positions=frame.positions, cell=frame.cell, pbc=True)
+    return phases, {best: (solid(model, crystal), melt(model, crystal)) if melting else (solid(model, crystal),)}
 
 
 @app.command()

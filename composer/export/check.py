@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from composer.codegen.program import walk
 from composer.errors import BackendError
 from composer.export.library import Values
 from composer.model import Model
@@ -20,6 +21,11 @@ def model_values(model: Model, structure: Any) -> Values:
     """What the model says about one structure."""
     found = model(structure)
     return Values(float(found.energy), found.forces.numpy(), found.virial[0].numpy(), found.energies.numpy())
+
+
+def reads_neighbours(model: Model) -> bool:
+    """Whether an atom needs fields of its neighbours, for which these need their own."""
+    return any(n.op == "near" for n in walk([model.node]))
 
 
 def differences(theirs: Values, ours: Values) -> dict[str, float]:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from composer.codegen.program import walk
 from composer.errors import AlgebraError
-from composer.export.check import Engine
+from composer.export.check import Engine, reads_neighbours
 from composer.export.library import Values
 from composer.export.scripts import write_script
 from composer.model import Model
@@ -34,7 +33,7 @@ class MliapModel:
     nparams = 1
 
     def __init__(self, model: Model) -> None:
-        if any(n.op == "near" for n in walk([model.node])):
+        if reads_neighbours(model):
             raise AlgebraError(
                 f"{model.expression} was to run in ML-IAP",
                 "It reads fields of neighbours, which ML-IAP does not pass",

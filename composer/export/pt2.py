@@ -50,15 +50,25 @@ class Program:
 
     def __call__(self, x: Tensor, species: Tensor, owner: Tensor, shift: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         d = x[owner] + shift - x[:, None]  # [n, m, 3]
+        energies, slope = self.slopes(d, species, owner, real)
+        return energies.sum(), energies, *pushed(d, owner, slope)
+
+    def slopes(self, d: Tensor, species: Tensor, owner: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Site energies [n] and the slope of their sum by the displacements [n, m, 3]."""
 
         def energy(d: Tensor) -> tuple[Tensor, Tensor]:
             energies = padded_values(self.node, Rows(owner, real), d, species, self.count, self.tables)
             return energies.sum() + 0.0 * d.sum(), energies  # a constant energy has forces too
 
-        slope, (total, energies) = torch.func.grad_and_value(energy, has_aux=True)(d)
-        forces = slope.sum(1).index_add(0, owner.reshape(-1), -slope.reshape(-1, 3))
-        virial = -torch.einsum("nma,nmb->ab", d, slope)
-        return total, energies, forces, (virial + virial.T) / 2
+        slope, (_, energies) = torch.func.grad_and_value(energy, has_aux=True)(d)
+        return energies, slope
+
+
+def pushed(d: Tensor, owner: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Forces [n, 3] and virial [3, 3] from slopes by displacements d [n, m, 3]."""
+    forces = slope.sum(1).index_add(0, owner.reshape(-1), -slope.reshape(-1, 3))
+    virial = -torch.einsum("nma,nmb->ab", d, slope)
+    return forces, (virial + virial.T) / 2
 
 
 def inputs(model: Model, structure: Any) -> Inputs:
@@ -77,10 +87,7 @@ def inputs(model: Model, structure: Any) -> Inputs:
 
 def write(model: Model, folder: Path, shown: str) -> str:
     """Write the exported program and the package that is compiled from it for this processor."""
-    exported = traced(model)
-    with quiet():
-        torch.export.save(exported, folder / EXPORTED)
-    build(exported, folder, {"species": " ".join(model.species), "cutoff": repr(model.cutoff), "units": "eV, Å"})
+    keep(traced(model), folder, {"species": " ".join(model.species), "cutoff": repr(model.cutoff), "units": "eV, Å"})
     load = f'torch._inductor.aoti_load_package("{shown}/{PACKAGE}")'
     return f"Python: {load}; C++: torch::inductor::AOTIModelPackageLoader. The tensors are explained in composer.export.pt2."
 
@@ -106,12 +113,19 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def build(exported: Any, folder: Path, about: dict[str, str]) -> None:
+def keep(exported: Any, folder: Path, about: dict[str, str], package: str = PACKAGE) -> None:
+    """Write an exported program and the package that is compiled from it."""
+    with quiet():
+        torch.export.save(exported, folder / EXPORTED)
+    build(exported, folder, about, package)
+
+
+def build(exported: Any, folder: Path, about: dict[str, str], package: str = PACKAGE) -> None:
     """Compile the exported program for this processor. Errors: BackendError when torch cannot."""
     settings = {"aot_inductor.metadata": about}
     try:
         with quiet():
-            torch._inductor.aoti_compile_and_package(exported, package_path=str(folder / PACKAGE), inductor_configs=settings)
+            torch._inductor.aoti_compile_and_package(exported, package_path=str(folder / package), inductor_configs=settings)
     except Exception as error:  # torch raises many kinds, all mean the same
         raise BackendError(
             "A .pt2 package was to be compiled", f"{type(error).__name__}: {str(error)[:300]}", "Type composer doctor"
@@ -124,17 +138,17 @@ def signature() -> str:
     return f"{torch.__version__}\n{platform.machine()}\n{cpu_features()}\n"
 
 
-def open_package(folder: Path) -> Any:
+def open_package(folder: Path, package: str = PACKAGE) -> Any:
     """The compiled program of an export, built again from the exported one where torch or the processor are others.
 
     Errors: DataError when neither can be loaded.
     """
     try:
         if (folder / BUILT_FOR).read_text() == signature():
-            return torch._inductor.aoti_load_package(str(folder / PACKAGE))
+            return torch._inductor.aoti_load_package(str(folder / package))
         with tempfile.TemporaryDirectory() as place:
-            build(torch.export.load(folder / EXPORTED), Path(place), {})
-            return torch._inductor.aoti_load_package(str(Path(place, PACKAGE)))
+            build(torch.export.load(folder / EXPORTED), Path(place), {}, package)
+            return torch._inductor.aoti_load_package(str(Path(place, package)))
     except (OSError, RuntimeError) as error:
         raise DataError(f"The package in {folder} was to be loaded", str(error)[:300], "Export the model again") from None
 

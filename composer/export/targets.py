@@ -58,6 +58,7 @@ TARGETS: dict[str, Target] = {
     "eam": Target("eam", "a setfl file for eam/alloy or eam/fs, for pairs and a function of one density", bar=1e-6),
     "gpumd": Target("to_gpumd", "a nep.txt for GPUMD, of NEP or ZBL + NEP", bar=1e-4),
     "pt2": Target("pt2", "the program in torch, compiled ahead of time"),
+    "nequip": Target("nequip", "a .nequip.pt2 for pair_style allegro or nequip of LAMMPS with pair_nequip_allegro"),
     "mliap": Target("mliap", "an object for pair_style mliap unified of LAMMPS, for expressions that read no field of a neighbour"),
     "metatomic": Target("to_metatomic", "a TorchScript file for the engines of metatomic", package="metatomic-torch"),
     "torchsim": Target("torchsim", "a ModelInterface of TorchSim", package="torch-sim-atomistic", whole=True),

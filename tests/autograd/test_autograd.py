@@ -81,6 +81,7 @@ def test_outputs_are_those_of_the_model(model: Model, batch: Batch) -> None:
 
 
 def test_compiler_06_reverse_forward_and_differences_agree(model: Model, batch: Batch) -> None:
+    """Number 16 of theory/interfaces.md, section 12, too: forward mode equals central differences and is not zero."""
     loss, at = loss_on(model, batch), point(model, batch)
     leaves = [t.clone().requires_grad_() for t in at]
     backward = torch.autograd.grad(loss(*leaves), leaves)

@@ -51,6 +51,7 @@ def test_structure_not_finite():
 
 
 def test_stress_and_virial_disagree():
+    """Number 17 of theory/interfaces.md, section 12: wrong signs and units are refused."""
     atoms = good()
     atoms.info["virial"] = atoms.get_volume() * atoms.get_stress(voigt=False)
     refuse([good(), atoms], "frame 1", "-1 times", "opposite signs")

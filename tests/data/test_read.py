@@ -69,6 +69,7 @@ def test_keys_units_and_signs(tmp_path):
 
 
 def test_virial_stands_for_stress():
+    """Number 17 of theory/interfaces.md, section 12: a virial and a stress that agree say the same."""
     atoms = silicon(labels=("energy",))
     atoms.info["virial"] = -atoms.get_volume() * STRESS
     assert np.allclose(read_data(atoms, quiet=True)[0].stress, STRESS, atol=1e-14)

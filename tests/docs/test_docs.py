@@ -20,6 +20,7 @@ def blocks(page: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("page", [*TUTORIALS, *HOW_TO], ids=lambda p: p.stem)
 def test_tutorial_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number 22 of theory/interfaces.md, section 12: what the pages tell a newcomer to type."""
     monkeypatch.chdir(tmp_path)
     found = blocks(page)
     assert len(found) >= (5 if page in TUTORIALS else 2)

@@ -45,6 +45,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_search_24_a_run_that_is_killed_goes_on_as_if_it_had_not_been(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    """Number 19 of theory/interfaces.md, section 12."""
     whole, said = uninterrupted
     chance, seen = random.Random(0), 0
     for _ in range(3):
@@ -69,6 +70,7 @@ def test_search_24_a_run_that_is_killed_goes_on_as_if_it_had_not_been(uninterrup
 
 
 def test_search_25_workers_change_nothing_and_need_no_guard(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    """Number 19 of theory/interfaces.md, section 12."""
     whole, said = uninterrupted
     assert finish(start(tmp_path, workers=2)) == said
     assert journal(tmp_path) == journal(whole)
@@ -104,6 +106,7 @@ def test_search_26_a_start_that_gives_no_numbers_has_failed(calm: None) -> None:
 
 
 def test_search_26_a_worker_that_dies_is_a_failed_trial() -> None:
+    """Number 19 of theory/interfaces.md, section 12."""
     from composer.search.workers import Workers
     from tests.search.terms_that_fail import Lethal
 

@@ -32,10 +32,12 @@ def test_gives_what_the_model_gives(which: str, request: pytest.FixtureRequest, 
 
 
 def test_forces_and_stress_are_slopes_of_the_energy(silicon: Model, crystal: Atoms) -> None:
+    """Number 4 of theory/interfaces.md, section 12: all forces and all six strains."""
     crystal.calc = silicon.calculator()
     np.testing.assert_allclose(crystal.get_forces(), calculate_numerical_forces(crystal, eps=1e-4), atol=1e-5)
     np.testing.assert_allclose(crystal.get_stress(), calculate_numerical_stress(crystal, eps=1e-5), atol=1e-6)
     assert np.abs(crystal.get_stress()).max() > 1e-3
+    assert crystal.get_potential_energy(force_consistent=True) == crystal.get_potential_energy()
 
 
 def test_list_is_reused_while_it_holds_and_never_longer(silicon: Model, crystal: Atoms) -> None:

@@ -19,6 +19,7 @@ def run(program: str, *first: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_importing_brings_nothing_heavy() -> None:
+    """Number 1 of theory/interfaces.md, section 12: the face alone is lighter still."""
     done = run("import composer, sys; heavy = {'torch', 'numpy', 'ase', 'scipy', 'matplotlib'} & set(sys.modules); assert not heavy, heavy")
     assert done.returncode == 0, done.stderr
 
@@ -60,6 +61,7 @@ def test_expressions_know_all_terms_without_an_import() -> None:
 
 @pytest.mark.parametrize(("name", "program"), [("terms", "composer.parse_expression('ZBL()')"), ("analysis", "composer.fit")])
 def test_another_package_of_a_companions_name_is_named(name: str, program: str, tmp_path: Path) -> None:
+    """Number 2 of theory/interfaces.md, section 12."""
     other = tmp_path / name
     other.mkdir()
     (other / "__init__.py").write_text("")
@@ -71,5 +73,6 @@ def test_another_package_of_a_companions_name_is_named(name: str, program: str, 
 
 
 def test_doctor_knows_the_compiler() -> None:
+    """Number 23 of theory/interfaces.md, section 12."""
     report = composer.doctor()
     assert report["compiler"] and report["composer"] == composer.__version__ and "problem" not in report

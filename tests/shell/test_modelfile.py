@@ -54,6 +54,7 @@ def described(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, b
 
 
 def test_round_trip_to_the_last_bit(written: Path, pairs: Model, carbide: Atoms) -> None:
+    """Number 18 of theory/interfaces.md, section 12."""
     same = composer.read_model(written)
     assert same.expression == pairs.expression and same.species == pairs.species
     assert torch.equal(same.flat, pairs.flat)
@@ -110,6 +111,7 @@ def test_other_numbers_do_not_inherit_what_belongs_to_these(written: Path) -> No
     ],
 )
 def test_bad_files_are_one_clear_error(written: Path, make: Callable[[Path], Any], message: str) -> None:
+    """Number 18 of theory/interfaces.md, section 12: changed content, which a hash tells, among others."""
     make(written)
     with pytest.raises(composer.DataError, match=message) as caught:
         composer.read_model(written)
@@ -117,6 +119,8 @@ def test_bad_files_are_one_clear_error(written: Path, make: Callable[[Path], Any
 
 
 def test_newer_schema(written: Path) -> None:
+    """Number 18 of theory/interfaces.md, section 12: an unknown schema."""
+
     def edit(parts: dict[str, bytes]) -> None:
         parts["manifest.json"] = parts["manifest.json"].replace(b'"schema": 1', b'"schema": 2')
 
