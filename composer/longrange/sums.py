@@ -69,6 +69,7 @@ def prepare(
     sigma: float | None = None,
     order: int | None = None,
     mesh: tuple[int, int, int] | None = None,
+    split: str = "auto",
     skin: float = 0.0,
     net: str = "warn",
 ) -> Sum:
@@ -76,12 +77,12 @@ def prepare(
 
     Arguments: as `potential`; periodic, three flags (one set or one for each structure), all by default if there is a cell; offsets [S + 1]
     for S structures one after the other, cells then [S, 3, 3]; excluded, pairs of atoms of one structure whose nearest images do not
-    interact (bonded atoms); cutoff and sigma (Å), order and mesh to fix these by hand; skin (Å) of the list; net "warn", "background" or
+    interact (bonded atoms); cutoff and sigma (Å), order, mesh and split ("gaussian" or "prolate") to fix these by hand; skin (Å) of the list; net "warn", "background" or
     "refuse", what to do with a net charge.
     Returns: a Sum.
     """
     sites = read_sites(positions, cell, periodic, offsets)
-    check(sites, p, method, accuracy, net, positions)
+    check(sites, p, method, accuracy, split, net, positions)
     parts: list[tuple[list[int], Form]] = []
     groups: dict[tuple, list[int]] = {}
     for s in range(sites.structures):
@@ -91,17 +92,16 @@ def prepare(
             raise DataError(
                 "A direct sum over a periodic structure was asked for", "It does not converge", 'Write method="auto", or leave the cell out'
             )
-        key = (
-            () if open_ else best(tuple(map(tuple, volume_cell(sites, s).tolist())), atoms, p, accuracy, method, cutoff, sigma, order, mesh)
-        )
+        rows = tuple(map(tuple, volume_cell(sites, s).tolist()))
+        key = () if open_ else best(rows, atoms, p, accuracy, method, cutoff, sigma, order, mesh, split)
         groups.setdefault(key, []).append(s)
     for key, members in groups.items():
         if not key:
             parts.append((members, AllPairs(p)))
             continue
-        smooth = Smooth(p, key[1], accuracy, "auto" if method == "direct" else method, order, mesh)
-        part = sites.part(members)
-        parts.append((members, Together(((1.0, Short(p, key[1], key[0], neighbors(part, key[0], skin))), (1.0, smooth)))))
+        smooth = Smooth(key[1], accuracy, "auto" if method == "direct" else method, order, mesh)
+        short = Short(key[1], key[0], neighbors(sites.part(members), key[0], skin))
+        parts.append((members, Together(((1.0, short), (1.0, smooth)))))
     if len(excluded):
         sites = dataclasses.replace(sites, excluded=torch.as_tensor(excluded, dtype=torch.int64))
         parts = [(m, Together(((1.0, f), (-1.0, Excluded(p))))) for m, f in parts]
@@ -187,7 +187,7 @@ def _words(form: Form, sites: Sites, s: int) -> str:
     words = [_words(part, sites, s) for w, part in form.parts if w > 0]  # nested sums
     for part in form.parts:
         if isinstance(part[1], Short) and part[0] > 0:
-            words.append(f"pairs to {part[1].cutoff:.3g} Å, sigma {part[1].sigma:.3g} Å")
+            words.append(f"pairs to {part[1].cutoff:.3g} Å, {part[1].split.words()}")
         if isinstance(part[1], Smooth):
             words.append(part[1].words(sites, s))
     return ", ".join(w for w in words if w)

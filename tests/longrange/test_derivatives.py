@@ -15,6 +15,8 @@ X, Q, H = random_cell(5)
 SUMS = {
     "ewald": {"method": "ewald", "accuracy": 1e-8},
     "mesh": {"method": "mesh", "order": 5, "mesh": (10, 10, 10), "sigma": 1.0, "cutoff": 5.0},
+    "prolate": {"method": "ewald", "accuracy": 1e-8, "split": "prolate"},
+    "prolate mesh": {"method": "mesh", "order": 5, "mesh": (10, 10, 10), "split": "prolate", "cutoff": 5.0, "accuracy": 1e-5},
     "slab": {"method": "ewald", "accuracy": 1e-8, "periodic": [True, True, False]},
     "dispersion": {"p": 6.0, "method": "ewald", "accuracy": 1e-6, "sigma": 1.0},
     "open": {"periodic": [False] * 3},
@@ -23,7 +25,7 @@ SUMS = {
 
 @pytest.mark.parametrize("name", SUMS)
 def test_first_and_second_derivatives(name: str) -> None:
-    """Acceptance 26: gradcheck and gradgradcheck by positions, charges and cell, charged and triclinic."""
+    """Acceptance 26: gradcheck and gradgradcheck by positions, charges and cell, charged and triclinic, either split."""
     sums = longrange.prepare(X, H, net="background", **SUMS[name])
     inputs = [t.clone().requires_grad_() for t in (X, Q, H)]
     assert torch.autograd.gradcheck(sums.potential, inputs, eps=1e-5, atol=1e-6, rtol=1e-5, fast_mode=True)
