@@ -9,10 +9,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from composer.errors import DataError
 from composer.longrange.arguments import check, read_sites, volume_cell
-from composer.longrange.derivatives import Known, Potential, PotentialAndSlopes, PotentialBothWays, potential_and_slopes
+from composer.longrange.derivatives import (
+    Known,
+    Potential,
+    PotentialAndSlopes,
+    PotentialAndSlopesBothWays,
+    PotentialBothWays,
+    potential_and_slopes,
+)
 from composer.ops import sites as forms
 from composer.ops.plan import best
 from composer.ops.short import AllPairs, Excluded, Short, Together, neighbors
@@ -126,18 +134,22 @@ class Sum(Known):
     def evaluate(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Evaluated:
         """Energy, forces, virial and potentials at once; charges [N]. One sum, and one more for derivatives of forces by charges."""
         x, h, q = self.given(positions, charges, cell)
-        function = PotentialAndSlopes if any(t.requires_grad for t in (x, h, q)) else None
-        given = (x.contiguous(), h.contiguous(), q.contiguous())
-        phi, by_x, by_h = potential_and_slopes(*given, self.number) if function is None else function.apply(*given, self.number)
-        site = q * phi / 2
+        phi, by_x, by_h = self._with_slopes(x.contiguous(), h.contiguous(), q.contiguous())
         if self.sites.structures == 1:
-            energy, moments = site.sum()[None], (x.T @ by_x)[None]
-        else:
-            place = forms.home(self.sites.offsets)
-            energy = torch.zeros(self.sites.structures, dtype=F64).index_add(0, place, site)
-            moments = torch.zeros_like(h).index_add(0, place, x[:, :, None] * by_x[:, None, :])
-        virial = moments + h.transpose(1, 2) @ by_h
-        return Evaluated(energy, -by_x / 2, -virial / 2, phi)
+            virial = torch.addmm(h[0].T @ by_h[0], x.T, by_x, beta=-0.5, alpha=-0.5)
+            return Evaluated((q @ phi)[None] / 2, by_x * -0.5, virial[None], phi)
+        place = forms.home(self.sites.offsets)
+        energy = torch.zeros(self.sites.structures, dtype=F64).index_add(0, place, q * phi)
+        moments = torch.zeros_like(h).index_add(0, place, x[:, :, None] * by_x[:, None, :])
+        return Evaluated(energy / 2, by_x * -0.5, (moments + h.transpose(1, 2) @ by_h) * -0.5, phi)
+
+    def _with_slopes(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """phi and slopes of u A u, differentiable where somebody asks for it."""
+        if torch.compiler.is_compiling():
+            return PotentialAndSlopes.apply(*given, self.number)
+        if any(t.requires_grad or unpack_dual(t).tangent is not None for t in given):
+            return PotentialAndSlopesBothWays.apply(*given, self.number)
+        return potential_and_slopes(*given, self.number)
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
         """The form u A u, see `composer.ops.sites.Form`."""
@@ -164,7 +176,7 @@ class Sum(Known):
         return positions.to(F64), h, charges.to(F64)
 
     def _neutral(self, q: Tensor) -> None:
-        if self.sites.structures == 1 and q.dim() == 1 and abs(float(q.sum())) <= 1e-7 * float(q.abs().sum()):
+        if self.sites.structures == 1 and q.dim() == 1 and (not (net := abs(float(q.sum()))) or net <= 1e-7 * float(q.abs().sum())):
             return
         place, s = forms.home(self.sites.offsets), self.sites.structures
         q = (q if q.dim() == 2 else q[:, None]).to(F64)

@@ -498,6 +498,13 @@ struct Pairs {
   const int32_t* shift;    // [ghosts, 3]
 };
 
+// 1/sqrt(x), by two steps of Newton from single precision: division and root of doubles would cost as much as all else of a pair.
+inline double inverse_root(double x) {
+  double y = (double)(1 / std::sqrt((float)x));
+  y *= 1.5 - 0.5 * x * y * y;
+  return y * (1.5 - 0.5 * x * y * y);
+}
+
 // Values, slopes and weights of a row; this loop is the work.
 inline void row(const Split& S, int m, const double* r2, double* f, double* slope) {
   const double limit = S.cutoff * S.cutoff;
@@ -505,7 +512,7 @@ inline void row(const Split& S, int m, const double* r2, double* f, double* slop
     polynomials<false>(S.near, S.terms, S.reach * S.reach, m, r2, f, slope, nullptr);
 #pragma omp simd
     for (int j = 0; j < m; ++j) {
-      const double ir = 1 / std::sqrt(r2[j]), inside = r2[j] < limit ? 1.0 : 0.0;
+      const double ir = inverse_root(r2[j]), inside = r2[j] < limit ? 1.0 : 0.0;
       f[j] = inside * (ir - f[j]);
       slope[j] = inside * (-0.5 * ir * ir * ir - slope[j]);
     }
@@ -544,41 +551,38 @@ void pair_rows(const Split& S, const Pairs& P, int64_t start, int64_t n, int64_t
   std::vector<double> buffer(7 * ld);
   double *dx = buffer.data(), *dy = dx + ld, *dz = dy + ld, *r2 = dz + ld, *f = r2 + ld, *slope = f + ld, *q = slope + ld;
   std::vector<int32_t> local(ld);
+  std::vector<Site> other(ld);
+  std::vector<Out> back(ld);
   for (int64_t i = from; i < to; ++i) {
     const int32_t* row_index = P.index + P.first[start + i];
     const int m = (int)(P.first[start + i + 1] - P.first[start + i]);
     const Site me = site[i];
-    for (int j = 0; j < m; ++j) {
-      const int64_t at = row_index[j] < P.atoms ? row_index[j] - start : n + row_index[j] - P.atoms - ghosts;
-      local[j] = (int32_t)at;
-      const Site other = site[at];
-      dx[j] = me.x - other.x;
-      dy[j] = me.y - other.y;
-      dz[j] = me.z - other.z;
-      q[j] = other.q;
-    }
 #pragma omp simd
-    for (int j = 0; j < m; ++j) r2[j] = dx[j] * dx[j] + dy[j] * dy[j] + dz[j] * dz[j];
+    for (int j = 0; j < m; ++j) local[j] = (int32_t)(row_index[j] < P.atoms ? row_index[j] - start : n + row_index[j] - P.atoms - ghosts);
+    for (int j = 0; j < m; ++j) other[j] = site[local[j]];  // whole sites, so that each is one load and one store
+#pragma omp simd
+    for (int j = 0; j < m; ++j) {
+      dx[j] = me.x - other[j].x;
+      dy[j] = me.y - other[j].y;
+      dz[j] = me.z - other[j].z;
+      q[j] = other[j].q;
+      r2[j] = dx[j] * dx[j] + dy[j] * dy[j] + dz[j] * dz[j];
+    }
     row(S, m, r2, f, slope);
     double potential = 0, fx = 0, fy = 0, fz = 0;
 #pragma omp simd reduction(+ : potential, fx, fy, fz)
     for (int j = 0; j < m; ++j) {
       potential += q[j] * f[j];
-      const double pull = 4 * me.q * q[j] * slope[j];
-      f[j] *= me.q;
-      dx[j] *= pull;
-      dy[j] *= pull;
-      dz[j] *= pull;
-      fx += dx[j];
-      fy += dy[j];
-      fz += dz[j];
+      const double pull = 4 * me.q * q[j] * slope[j], x = pull * dx[j], y = pull * dy[j], z = pull * dz[j];
+      fx += x;
+      fy += y;
+      fz += z;
+      back[j] = {me.q * f[j], -x, -y, -z};
     }
     for (int j = 0; j < m; ++j) {
       Out& o = out[local[j]];
-      o.f += f[j];
-      o.x -= dx[j];
-      o.y -= dy[j];
-      o.z -= dz[j];
+      const double f = o.f + back[j].f, x = o.x + back[j].x, y = o.y + back[j].y, z = o.z + back[j].z;
+      o = {f, x, y, z};
     }
     Out& o = out[i];
     o.f += potential;

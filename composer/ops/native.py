@@ -119,4 +119,4 @@ def spline_values(order: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    return tensor.detach().to(torch.float64).contiguous()
+    return tensor if tensor.dtype == torch.float64 and tensor.is_contiguous() else tensor.detach().to(torch.float64).contiguous()

@@ -96,6 +96,8 @@ def test_forward_mode_and_channels() -> None:
     hessian = torch.func.jacrev(forces)(X)
     assert float((torch.einsum("iajb,jb->ia", hessian, w) - along).abs().max()) < 1e-10
     assert float((hessian - hessian.permute(2, 3, 0, 1)).abs().max()) < 1e-10
+    _, at_once = torch.func.jvp(lambda x: sums.evaluate(x, Q, H).forces, (X,), (w,))
+    assert float((at_once + along).abs().max()) < 1e-11
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's tracer, of any autograd.Function
