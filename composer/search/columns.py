@@ -8,7 +8,7 @@ their present numbers; a tensor holds those of all products of the free numbers 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,7 @@ class Columns:
     def __init__(self, study: Study, order: Order, places: list[int], batch: Batch) -> None:
         self.study, self.order, self.places, self.batch = study, order, places, batch
         self._values: dict[str, Array] = {}
+        self._pulls: dict[str, Callable[[Array], tuple[Array, Array]]] = {}
 
     def of(self, key: Key) -> Observables:
         match key:
@@ -73,6 +74,12 @@ class Columns:
             total += part
         return total
 
+    def pull(self, digest: str, seeds: Array) -> tuple[Array, Array]:
+        """Forces [N, 3, k] and virials [S, 3, 3, k] of a leaf under weights of the sites [N, k]."""
+        if digest not in self._pulls:
+            self._pulls[digest] = self.leaf(digest).pulls(self.batch, self.theta(digest))
+        return self._pulls[digest](seeds)
+
     def _empty(self, width: int) -> Observables:
         atoms, structures = self.batch.atoms, self.batch.structures
         return Observables(np.zeros((structures, width)), np.zeros((atoms, 3, width)), np.zeros((structures, 3, 3, width)))
@@ -87,9 +94,9 @@ class Columns:
         found = self._empty(1)
         found.energy[:, 0] = self._by_structure(self.value(polynomial))
         for digest in polynomial.leaves:
-            forces, virial = self.leaf(digest).push(self.batch, self.value(polynomial.derivative(digest)), self.theta(digest))
-            found.forces[:, :, 0] += forces
-            found.virial[:, :, :, 0] += virial
+            forces, virial = self.pull(digest, self.value(polynomial.derivative(digest))[:, None])
+            found.forces[...] += forces
+            found.virial[...] += virial
         return found
 
     def _block(self, multiplier: Polynomial, digest: str, wanted: tuple[int, ...] | None) -> Observables:
@@ -101,11 +108,9 @@ class Columns:
         if constant is None:
             columns = leaf.columns(self.batch, self.theta(digest))[:, chosen]  # [N, p]
             for other in multiplier.leaves:
-                slope = self.value(multiplier.derivative(other))
-                for k in range(len(chosen)):
-                    forces, virial = self.leaf(other).push(self.batch, slope * columns[:, k], self.theta(other))
-                    found.forces[:, :, k] += forces
-                    found.virial[:, :, :, k] += virial
+                forces, virial = self.pull(other, self.value(multiplier.derivative(other))[:, None] * columns)
+                found.forces[...] += forces
+                found.virial[...] += virial
         return found
 
     def _tensor(self, monomial: tuple[str, ...]) -> Observables:
@@ -135,8 +140,7 @@ class Columns:
         if leaf.size:
             found = leaf.observables(self.batch, seeds, leaf.start)
             return found.forces, found.virial
-        forces, virial = leaf.push(self.batch, seeds, leaf.start)
-        return forces[..., None], virial[..., None]
+        return self.pull(leaf.digest, seeds[:, None])
 
     def _by_structure(self, site: Array) -> Array:
         return np.add.reduceat(site, self.batch.offsets.numpy()[:-1])
