@@ -171,7 +171,7 @@ class Sum(Known):
                 f"Pass [{count}, 3] and [{count}] or [{count}, channels]",
             )
         h = self.sites.h if cell is None else cell.to(F64).reshape(s, 3, 3)
-        if check and self.net != "background":
+        if check and self.net != "background" and not torch.compiler.is_compiling():
             self._neutral(charges.detach())
         return positions.to(F64), h, charges.to(F64)
 

@@ -11,7 +11,7 @@ from composer.ops.bounds import MELT, SHARE
 from composer.ops.splits import Gaussian, Split, candidates
 
 ORDERS = (4, 5, 6, 7, 8)
-PAIR_COST, WAVE_COST = 10.0, 2.0  # ns of one core for a pair, and for an atom and a vector: measured once, for choices only
+PAIR_COST, WAVE_COST = 8.0, 3.0  # ns of one core for a pair, and for an atom and a vector: measured once, for choices only
 CUTOFFS = tuple(2 ** (n / 4) for n in range(4, 17))  # 2 .. 16 Å
 MOST_BYTES = 16e9  # a larger mesh is refused
 
@@ -86,7 +86,7 @@ def points(cell: Rows, atoms: int, rho: float, split: Split, error: float, order
         a, b, c = (smooth_even(max(length / h, order + 1)) for length in map(math.hypot, *zip(*cell, strict=True)))
         mesh = (a, b, c)
     total = math.prod(mesh)
-    cost = atoms * (2.0 * order**3 + 60.0) + total * (0.6 * math.log2(total) + 2.0) + 2e5
+    cost = atoms * (1.4 * order**3 + 40.0) + total * (0.8 * math.log2(total) + 2.5) + 2e5
     return Plan("mesh", 0.0, order, mesh, cost)
 
 

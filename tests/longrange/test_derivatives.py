@@ -123,3 +123,18 @@ def test_third_derivatives_are_refused() -> None:
     (second,) = torch.autograd.grad(first.sum() + (first**2).sum(), x, create_graph=True)
     with pytest.raises(DataError, match="third derivative"):
         torch.autograd.grad(second.sum(), x)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_exported_programs() -> None:
+    """Acceptance 29: torch.export of potentials, and of energies and forces at once; they hold as long as the sum that they name."""
+    sums = longrange.prepare(X, H, net="background", accuracy=1e-8, method="ewald")
+
+    class Both(torch.nn.Module):
+        def forward(self, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            found = sums.evaluate(x, q, H)
+            return sums.potential(x, q, H), found.energy, found.forces
+
+    exported = torch.export.export(Both(), (X, Q)).module()
+    for one, other in zip(exported(X + 0.01, Q), Both()(X + 0.01, Q), strict=True):
+        assert torch.equal(one, other)
