@@ -271,7 +271,7 @@ class _Fit:
             factors = problem.factors(u, self.label)
         train = evaluate(model, self.train, offset)
         cv = None if penal is None or factors is None or not self.split else self.held_out(problem, u, penal, factors)
-        shares = _shares(problem, factors) if factors else {}
+        shares = problem.shares(factors) if factors else {}
         self.report("", None)
         return Fitted(
             model, train, cv, history, problem.weights, strength, offset, shares, self.chosen_method, raw_totals(model, self.train.frames)
@@ -295,13 +295,3 @@ class _Fit:
 
     def note(self, step: Step) -> None:
         self.report("", step)
-
-
-def _shares(problem: Problem, factors: dict[tuple[str, Any], Factor]) -> dict[tuple[str, str], float]:
-    """Share of chi^2 by observable and config_type; factors are at the minimum, so chi^2 is that of a step of zero."""
-    scales, found = problem.weights.scales, {}
-    for (observable, (_, kind)), factor in factors.items():
-        value = float(factor.chi2(np.zeros(factor.parameters))) / scales[observable] ** 2
-        found[observable, kind] = found.get((observable, kind), 0.0) + value
-    total = sum(found.values()) or 1.0
-    return {key: value / total for key, value in found.items()}

@@ -6,12 +6,15 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import molecule
 
 import composer
 from composer.data import Data, Frame
 from composer.dynamics import Verdict
 from composer.model import Model
 from composer.search.moves import neighbours
+from composer.search.study import Study
 from composer.search.vocabulary import default_vocabulary, is_alone
 from terms import Charges, Coulomb, Pair, PairFormula
 from tests.longrange.systems import rock_salt
@@ -57,3 +60,20 @@ def test_ionic_data_have_the_word(data: Data) -> None:
     assert [w for w in default_vocabulary(["Na", "Cl"], data) if is_alone(w)] == [Coulomb(Charges(learn="per species"), accuracy=1e-4)]
     carbide = Data([Frame(("Si", "C"), f.positions[:2], f.cell, f.pbc, index=n) for n, f in enumerate(data)], ["Si", "C"])
     assert not [w for w in default_vocabulary(["Si", "C"], carbide) if is_alone(w)]
+
+
+def test_bonded_pairs_are_known_to_the_leaves_of_a_search() -> None:
+    """Chunks of the data carry them, and atoms of scans are never bonded."""
+    random, frames = np.random.default_rng(0), []
+    for n in range(2):
+        water = molecule("H2O") + Atoms("OH2", molecule("H2O").positions + [4.0, 0.0, 0.0])
+        positions = water.positions + random.normal(scale=0.05, size=(6, 3))
+        bonded = {"excluded": [[m + a, m + b] for m in (0, 3) for a, b in ((0, 1), (0, 2), (1, 2))]}
+        known = {"energy": 0.0, "forces": np.zeros((6, 3)), "info": bonded, "index": n}
+        frames.append(Frame(tuple(water.symbols), positions, 9.0 * np.eye(3), np.ones(3, bool), **known))
+    data, word = Data(frames, ["H", "O"]), Coulomb(Charges(learn="per species"), damping=0.0, cutoff=5.0, excluded=True)
+    study = Study(data, composer.Weights(), np.zeros(2, dtype=int), (), 5.0, word)
+    leaf = study.leaves[word]
+    forces, _ = leaf.pulls(study.batches[0], leaf.start)(np.ones((12, 1)))
+    np.testing.assert_allclose(forces[..., 0], leaf.model(frames).forces.numpy(), atol=1e-10)
+    assert np.isfinite(leaf.values(study.scans[0], leaf.start)).all()
