@@ -82,7 +82,8 @@ def fit(
         )
     if not isinstance(train, Data):
         train = Data(train, model.species)
-    if neutrality is not None and (epochs is not None or method in ("lbfgs", "adam") or not neutrality > 0):
+    first_order_only = epochs is not None or method in ("lbfgs", "adam") or (method == "auto" and model.size > LARGE)
+    if neutrality is not None and (first_order_only or not neutrality > 0):
         raise DataError(
             f"A fit with neutrality={neutrality} was asked for",
             "It is a charge above zero, and known to linear, varpro and lm",

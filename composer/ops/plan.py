@@ -11,7 +11,7 @@ from composer.ops.bounds import MELT, SHARE
 from composer.ops.splits import Gaussian, Split, candidates
 
 ORDERS = (4, 5, 6, 7, 8)
-PAIR_COST, WAVE_COST = 8.0, 3.0  # ns of one core for a pair, and for an atom and a vector: measured once, for choices only
+PAIR_COST, WAVE_COST = 10.0, 3.0  # ns of one core for a pair, and for an atom and a vector: measured once, for choices only
 CUTOFFS = tuple(2 ** (n / 4) for n in range(4, 17))  # 2 .. 16 Å
 MOST_BYTES = 16e9  # a larger mesh is refused
 
