@@ -6,6 +6,7 @@ is converged to 1e-9. Optional peers are left out where they are not installed.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.timing import Row, Timer, interleave, wall  # first: it fixes the number of threads
 
@@ -14,6 +15,9 @@ import torch  # isort: skip
 
 from benchmarks import peers_longrange as peers  # isort: skip
 from composer import longrange  # isort: skip
+from composer.ops.bounds import MELT, SHARE  # isort: skip
+from composer.ops.plan import density  # isort: skip
+from composer.ops.splits import candidates  # isort: skip
 
 SIDE = 5.64  # Å
 TARGET = 1e-4
@@ -43,12 +47,19 @@ def error(forces: np.ndarray, exact: np.ndarray) -> float:
     return float(np.sqrt(((forces - exact) ** 2).sum() / (exact**2).sum()))
 
 
+def asked(exact: np.ndarray, q: torch.Tensor, h: torch.Tensor) -> float:
+    """The accuracy to ask for, which is relative to the force of a melt, where errors are to be 1e-4 of these forces."""
+    melt = MELT * float((q**2).mean()) * (len(q) / float(torch.linalg.det(h))) ** (2 / 3)
+    return TARGET * float(np.sqrt((exact**2).sum(1).mean())) / melt
+
+
 def rows(only: str = "", repeats: int = 9) -> Iterator[Row]:
     """All rows whose name contains `only`."""
     torch.set_num_threads(1)
     for n in (5, 10, 15):
         yield from (row for row in _sizes(n, only, repeats))
-    for name, case in (("training step", _training), ("64 x 100 ions", _batch), ("growth", _growth), ("drift", _drift)):
+    cases = ("split", _split), ("choice", _choice), ("flat", _flat)
+    for name, case in (("training step", _training), ("64 x 100 ions", _batch), ("growth", _growth), ("drift", _drift), *cases):
         if only in name:
             yield from case(repeats)
 
@@ -59,7 +70,7 @@ def _sizes(n: int, only: str, repeats: int) -> Iterator[Row]:
         return
     (x, q, side), (tx, tq, th) = Salt(n).arrays(), Salt(n).tensors()
     exact = longrange.prepare(tx, th, accuracy=1e-10, method="mesh", cutoff=9.0).evaluate(tx, tq).forces.numpy()
-    sums = longrange.prepare(tx, th, accuracy=TARGET, skin=0.5)
+    sums = longrange.prepare(tx, th, accuracy=asked(exact, tq, th), skin=0.5)
     timers: dict[str, Timer] = {"ours": wall(lambda: sums.evaluate(tx, tq, th), STEPS)}
     ours = error(sums.evaluate(tx, tq, th).forces.numpy(), exact)
     notes, closing = {}, []
@@ -134,11 +145,55 @@ def _growth(repeats: int) -> Iterator[Row]:
     for n in (15, 32):
         x, q, h = Salt(n).tensors()
         sums = longrange.prepare(x, h, accuracy=TARGET)
-        timers[str(n)] = wall(lambda s=sums, x=x, q=q, h=h: s.evaluate(x, q, h))
+        timers[str(n)] = wall(partial(sums.evaluate, x, q, h))
         counts[str(n)] = len(q)
     found = interleave(timers, max(repeats // 3, 3))
     per = {n: found[n] / counts[n] * 1e6 for n in found}
     yield Row("growth", per["32"], per["15"], 1.3, "us/ion", f"{counts['32']} ions / {counts['15']} ions, time per ion")
+
+
+def _split(repeats: int) -> Iterator[Row]:
+    """The prolate split / the Gaussian one at the same measured error, each with the cutoff that suits it; waves at one cutoff."""
+    for n in (2, 5, 10):
+        x, q, h = Salt(n).tensors()
+        exact = longrange.prepare(x, h, accuracy=1e-10, method="mesh", cutoff=9.0).evaluate(x, q).forces.numpy()
+        accuracy = asked(exact, q, h)
+        both = {s: longrange.prepare(x, h, accuracy=accuracy, skin=0.5, split=s) for s in ("prolate", "gaussian")}
+        found = interleave({s: wall(partial(made.evaluate, x, q, h), STEPS) for s, made in both.items()}, repeats)
+        notes = [
+            f"{s}: {m.describe().splitlines()[1].strip()}, error {error(m.evaluate(x, q).forces.numpy(), exact):.1e}"
+            for s, m in both.items()
+        ]
+        scale = 1e6 / len(q)
+        yield Row(f"split, {len(q)} ions", found["prolate"] * scale, found["gaussian"] * scale, 1.0, "us/ion", "; ".join(notes))
+    rows, rc = tuple(map(tuple, h.tolist())), 8.0
+    splits = {s.words(): s for s in candidates(1.0, rc, density(rows, len(q)), accuracy, "auto")}
+    waves = [s.waves(density(rows, len(q)), accuracy * SHARE) ** 3 * float(torch.linalg.det(h)) / (6 * np.pi**2) for s in splits.values()]
+    yield Row("waves", waves[1], waves[0], 1 / 3, "waves", f"cutoff 8 Å: {' / '.join(reversed(splits))}")
+
+
+def _choice(repeats: int) -> Iterator[Row]:
+    """What is chosen for about 100 ions / the better of a sum over k and a mesh."""
+    for cells in (1, 2, 3):
+        x, q, h = Salt(cells).tensors()
+        made = {m: longrange.prepare(x, h, accuracy=TARGET, method=m) for m in ("auto", "ewald", "mesh")}
+        found = interleave({m: wall(partial(s.evaluate, x, q, h), 5) for m, s in made.items()}, repeats)
+        best, scale = min(found["ewald"], found["mesh"]), 1e6 / len(q)
+        note = made["auto"].describe().splitlines()[1].strip()
+        yield Row(f"choice, {len(q)} ions", found["auto"] * scale, best * scale, 1.2, "us/ion", note)
+
+
+def _flat(repeats: int) -> Iterator[Row]:
+    """Largest / smallest time per ion of 1,000, 8,000 and 27,000 ions."""
+    timers, counts = {}, {}
+    for n in (5, 10, 15):
+        x, q, h = Salt(n).tensors()
+        sums = longrange.prepare(x, h, accuracy=TARGET, skin=0.5)
+        timers[str(n)] = wall(partial(sums.evaluate, x, q, h))
+        counts[str(n)] = len(q)
+    per = {n: seconds / counts[n] * 1e6 for n, seconds in interleave(timers, repeats).items()}
+    note = ", ".join(f"{counts[n]} ions {t:.2f}" for n, t in per.items())
+    yield Row("flat", max(per.values()), min(per.values()), 1.2, "us/ion", note)
 
 
 def _drift(_: int) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,10 @@ class Charges(Term):
     def flat_directions(self, tables: dict[str, Any]) -> list[dict[str, Any]]:
         """A shift of all charges, which the mean takes off again."""
         return [{"charge": 1.0 + 0.0 * tables["charge"]}] if self.learn and self.neutral and not self.fixed else []
+
+    def vanishing(self) -> Charges | None:
+        """The charges before the mean is taken off: what they sum to is shared out over all atoms, however far they are."""
+        return dataclasses.replace(self, neutral=False) if self.learned else None
 
     def number(self, symbol: str) -> float:
         if symbol not in dict(self.values):

@@ -29,6 +29,7 @@ class Coulomb(Term):
     ones in info["excluded"] = [[0, 1], ...], or those of one molecule in arrays["mol-id"]. Source: P. P. Ewald, Ann. Phys. 369, 253 (1921).
     """
 
+    alone = True  # a factor would break neutrality
     charges: Charges
     accuracy: float = 1e-5
     cutoff: float | None = None

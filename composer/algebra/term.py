@@ -23,6 +23,7 @@ class Term(Expression):
     """
 
     smoothness: ClassVar[int] = 2
+    alone: ClassVar[bool] = False  # an energy of the whole structure: a search adds it to others and multiplies it with nothing
     name: str | None = None
     fixed: tuple[tuple[str, float | None], ...] = ()
 
@@ -88,6 +89,10 @@ class Term(Expression):
     def flat_directions(self, tables: dict[str, Any]) -> list[dict[str, Any]]:
         """Changes of its own tables (numpy, [rows, *shape] by name) along which nothing changes to first order (terms may override)."""
         return []
+
+    def vanishing(self) -> Term | None:
+        """A site scalar whose sum over each structure should be zero, and need not be: it is told, and a fit may be asked to mind it."""
+        return None
 
     def terms(self) -> list[Term]:
         """The term itself and those that its fields are made of, which have parameters too."""

@@ -18,6 +18,7 @@ from composer.fit.training import Epoch, Recipe, train
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.model.structures import whole
+from composer.model.totals import raw_totals
 
 HELD = 0.1  # share of the frames that are held out for validation
 FEW = 20  # force components for each number up to which second-order steps are chosen
@@ -52,7 +53,9 @@ def fit_epochs(
     result = found.model
     result.domain = shortest_distances([whole(result.prepare(list(learn.frames)))], result.species)
     history = [Step(e.number, e.loss, 0.0, True) for e in found.history]
-    return Fitted(result, evaluate(result, learn), evaluate(result, held), history, weights or Weights(), 0.0, 0.0, {}, method)
+    errors = evaluate(result, learn), evaluate(result, held)
+    totals = raw_totals(result, learn.frames)
+    return Fitted(result, *errors, history, weights or Weights(), 0.0, 0.0, {}, method, totals)
 
 
 def suited(model: Model, data: Data) -> str:

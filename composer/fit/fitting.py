@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import Factor, group_by, solve, weigh
+from analysis import merge as merge_factors
 from composer.calculator import shortest_distances
 from composer.data import Data
 from composer.errors import AlgebraError, DataError
@@ -22,6 +23,7 @@ from composer.fit.epochs import fit_epochs
 from composer.fit.gauges import gauges_of
 from composer.fit.levenberg import Step, minimise
 from composer.fit.linear import Structure, structure
+from composer.fit.neutrality import held, unheld
 from composer.fit.path import choose
 from composer.fit.prior import prior
 from composer.fit.progress import reporter
@@ -30,6 +32,7 @@ from composer.fit.result import Fitted
 from composer.fit.rows import Problem
 from composer.fit.weights import Weights
 from composer.model import Model
+from composer.model.totals import raw_totals
 
 Array = NDArray[np.float64]
 METHODS = ("auto", "linear", "varpro", "lm", "lbfgs", "adam", "newton")
@@ -55,6 +58,7 @@ def fit(
     epochs: int | None = None,
     checkpoint: str | Path | None = None,
     check: bool = False,
+    neutrality: float | None = None,
 ) -> Fitted:
     """Fit the free numbers of a model to energies, forces and stress.
 
@@ -65,7 +69,8 @@ def fit(
     none); ridge, strength of the prior (None: chosen by folds); stress_offset, whether the data's stress has an error proportional to
     N/V that one number takes up; quiet; restarts from seeded random starts for nonlinear numbers; epochs, for networks: passes of Adam
     over mini-batches, or most steps of second order ("newton"), with a part of the data held out; checkpoint, a file from which stopped epochs go on; check,
-    whether signs, order and units of the data are first held against a quick model, and gaps looked for.
+    whether signs, order and units of the data are first held against a quick model, and gaps looked for; neutrality, the raw total (e) of
+    learned charges of a frame that is aimed for, before their mean is taken off (None: free).
     Returns: Fitted, the same for the same seed. Errors: DataError for data or settings that cannot be fitted.
     """
     if method not in METHODS:
@@ -85,6 +90,13 @@ def fit(
         said = check_data(model, train, _quickly)
         if not quiet:
             print(said, flush=True)
+    first_order_only = epochs is not None or method in ("lbfgs", "adam") or (method == "auto" and model.size > LARGE)
+    if neutrality is not None and (first_order_only or not neutrality > 0):
+        raise DataError(
+            f"A fit with neutrality={neutrality} was asked for",
+            "It is a charge above zero, and known to linear, varpro and lm",
+            "Write neutrality=0.01 and leave epochs out",
+        )
     if epochs is not None:
         if method not in ("auto", "adam", "newton"):
             found = "Epochs are passes of Adam, or second-order steps"
@@ -92,7 +104,7 @@ def fit(
         return fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method)
     if method == "newton":
         raise DataError("A fit by Newton steps was asked for", "Their number was not given", "Write epochs=50")
-    return _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, reporter(quiet), restarts).run()
+    return _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, reporter(quiet), restarts, neutrality).run()
 
 
 def _quickly(model: Model, data: Data) -> Model:
@@ -115,6 +127,7 @@ class _Fit:
     offset: bool
     report: Callable[[str, Step | None], None]
     restarts: int
+    neutrality: float | None
 
     def run(self) -> Fitted:
         problem = self.problem()
@@ -134,12 +147,12 @@ class _Fit:
             strength = choice.strength
             problem = problem.under(choice.weights)
             self.report(f"fit: prior strength {strength:.1e}, {choice.weights}", None)
-        penal = weigh(self.prior_at(problem, u, around=False)(problem.joined(factors)), np.sqrt(strength))
+        penal = self.penalty(problem, u, problem.joined(factors), strength)
         if self.linear.all():
             step = solve(problem.joined(factors), prior=penal.after(u)).theta
             history = [Step(0, float(problem.joined(factors).chi2(step)), 0.0, True)]
             return self.finish(problem, u + step, history, strength, penal, {k: f.after(step) for k, f in factors.items()})
-        point, more = minimise(problem, u, penal, self.linear, partial(gauges_of, problem), CLOSELY, report=self.note)
+        point, more = minimise(problem, u, penal, self.linear, self.gauge(problem), CLOSELY, report=self.note)
         return self.finish(problem, point.u, history + more, strength, penal)
 
     # ---- stages
@@ -208,6 +221,20 @@ class _Fit:
 
         return penal
 
+    def penalty(self, problem: Problem, u: Array, factor: Factor, strength: float) -> Factor:
+        """All that holds the unknowns beside the data: the prior of a strength for a factor at u, and raw totals of charges."""
+        found = weigh(self.prior_at(problem, u, around=False)(factor), np.sqrt(strength))
+        return found if self.neutral is None else merge_factors([found, self.neutral])
+
+    @cached_property
+    def neutral(self) -> Factor | None:
+        problem = self.problem()
+        return None if self.neutrality is None else held(problem, problem.start(), self.neutrality)
+
+    def gauge(self, problem: Problem) -> Callable[[Array], Array]:
+        """Flat directions of the data that nothing else holds."""
+        return lambda u: unheld(gauges_of(problem, u), self.neutral)
+
     @property
     def decided(self) -> bool:
         """Whether folds have nothing left to choose."""
@@ -223,18 +250,18 @@ class _Fit:
         held, trials = self.first_penalty(problem, start), []
         for trial in range(1 + self.restarts):
             shift = np.where(self.linear | (trial == 0), 0.0, random.normal(scale=0.3, size=len(start)) * np.maximum(np.abs(start), 0.3))
-            trials.append(minimise(problem, start + shift, held, self.linear, partial(gauges_of, problem), tolerance, report=self.note))
+            trials.append(minimise(problem, start + shift, held, self.linear, self.gauge(problem), tolerance, report=self.note))
         best, history = min(trials, key=lambda found: found[0].cost)
         return best.u, history, held if self.linear.any() else None
 
     def first_penalty(self, problem: Problem, u: Array) -> Factor:
         """The prior at the start, after linear numbers are solved: factors of products are seen once what they multiply is not zero."""
-        penalty, strength = self.prior_at(problem, u, around=False), RIDGE if self.ridge is None else self.ridge
-        held = weigh(penalty(problem.factor(u)), np.sqrt(strength))
+        strength = RIDGE if self.ridge is None else self.ridge
+        held = self.penalty(problem, u, problem.factor(u), strength)
         if not self.linear.any():
             return held
-        solved = minimise(problem, u, held, self.linear, partial(gauges_of, problem), limit=1)[0]
-        return weigh(penalty(problem.factor(solved.u)), np.sqrt(strength))
+        solved = minimise(problem, u, held, self.linear, self.gauge(problem), limit=1)[0]
+        return self.penalty(problem, u, problem.factor(solved.u), strength)
 
     def first_order(self, problem: Problem) -> tuple[Array, list[Step]]:
         if self.chosen_method == "lbfgs":
@@ -258,9 +285,11 @@ class _Fit:
             factors = problem.factors(u, self.label)
         train = evaluate(model, self.train, offset)
         cv = None if penal is None or factors is None or not self.split else self.held_out(problem, u, penal, factors)
-        shares = _shares(problem, factors) if factors else {}
+        shares = problem.shares(factors) if factors else {}
         self.report("", None)
-        return Fitted(model, train, cv, history, problem.weights, strength, offset, shares, self.chosen_method)
+        return Fitted(
+            model, train, cv, history, problem.weights, strength, offset, shares, self.chosen_method, raw_totals(model, self.train.frames)
+        )
 
     def held_out(self, problem: Problem, u: Array, penal: Factor, factors: dict[tuple[str, Any], Factor]) -> Any:
         """Errors of each fold by the fit to the others: exact for linear models, refitted from the minimum of all frames otherwise."""
@@ -271,7 +300,7 @@ class _Fit:
                 found = u + solve(rest, prior=penal.after(u)).theta
             else:
                 others = problem.among(np.setdiff1d(np.arange(len(self.train)), test).tolist())
-                found = minimise(others, u, penal, self.linear, partial(gauges_of, problem), ROUGHLY, REFIT)[0].u
+                found = minimise(others, u, penal, self.linear, self.gauge(problem), ROUGHLY, REFIT)[0].u
             parts.append((test, evaluate(problem.at(found), self.train[test], self.offset_of(problem, found))))
         return merge(self.train.frames, parts)
 
@@ -280,13 +309,3 @@ class _Fit:
 
     def note(self, step: Step) -> None:
         self.report("", step)
-
-
-def _shares(problem: Problem, factors: dict[tuple[str, Any], Factor]) -> dict[tuple[str, str], float]:
-    """Share of chi^2 by observable and config_type; factors are at the minimum, so chi^2 is that of a step of zero."""
-    scales, found = problem.weights.scales, {}
-    for (observable, (_, kind)), factor in factors.items():
-        value = float(factor.chi2(np.zeros(factor.parameters))) / scales[observable] ** 2
-        found[observable, kind] = found.get((observable, kind), 0.0) + value
-    total = sum(found.values()) or 1.0
-    return {key: value / total for key, value in found.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from composer.evaluate import Errors
 from composer.fit.levenberg import Step
@@ -16,7 +18,8 @@ class Fitted:
 
     Arguments: model; train, errors on what was fitted; cv, errors on frames held out by group (None where there were no folds); history of
     the cost; weights used; ridge, strength of the prior relative to the data's information; stress_offset (eV/atom) of the data's stress,
-    which is no part of the model; chi2_shares, share of chi^2 by (observable, config_type); method.
+    which is no part of the model; chi2_shares, share of chi^2 by (observable, config_type); method; totals, raw totals (e) of learned charges
+    of each frame, by term.
     """
 
     model: Model
@@ -28,6 +31,7 @@ class Fitted:
     stress_offset: float
     chi2_shares: dict[tuple[str, str], float]
     method: str
+    totals: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [
@@ -37,6 +41,9 @@ class Fitted:
         ]
         if self.stress_offset:
             lines.append(f"stress offset of the data {self.stress_offset:+.4f} eV/atom x N/V (taken into account, not in the model)")
+        for label, total in self.totals.items():
+            worst = int(np.abs(total).argmax())
+            lines.append(f"raw total of {label}: {np.sqrt(np.mean(total**2)):.3g} e r.m.s., largest {total[worst]:+.3g} e in frame {worst}")
         lines += ["share of chi^2: " + ", ".join(f"{o} {share:.0%}" for o, share in self._by_observable().items())]
         largest = sorted(self.chi2_shares.items(), key=lambda item: -item[1])[:5]
         lines += ["  most from " + ", ".join(f"{kind} {o} {share:.0%}" for (o, kind), share in largest)]

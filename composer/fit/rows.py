@@ -163,6 +163,15 @@ class Problem:
         with threadpool_limits(1, "blas"):
             return combine(factors, {key: 1.0 / scales[key[0]] for key in factors})
 
+    def shares(self, factors: dict[tuple[str, Any], Factor]) -> dict[tuple[str, str], float]:
+        """Share of chi^2 by observable and config_type; factors are at the minimum, so chi^2 is that of a step of zero."""
+        scales, found = self.weights.scales, {}
+        for (observable, (_, kind)), factor in factors.items():
+            value = float(factor.chi2(np.zeros(factor.parameters))) / scales[observable] ** 2
+            found[observable, kind] = found.get((observable, kind), 0.0) + value
+        total = sum(found.values()) or 1.0
+        return {key: value / total for key, value in found.items()}
+
     def under(self, weights: Weights) -> Problem:
         """The same problem, prepared neighbours included, under other weights."""
         other = replace(self, weights=weights)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from composer.errors import DataError
 from composer.ops.sites import Sites
+from composer.ops.splits import FINEST
 
 F64 = torch.float64
 
@@ -36,12 +37,18 @@ def read_sites(positions: Tensor, cell: Tensor | None, periodic: Any, offsets: T
     return Sites(positions.detach().to(F64).contiguous(), h.reshape(count, 3, 3).contiguous(), pbc, offsets)
 
 
-def check(sites: Sites, p: float, method: str, accuracy: float, net: str, given: Tensor) -> None:
+def check(sites: Sites, p: float, method: str, accuracy: float, split: str, net: str, given: Tensor) -> None:
     """DataError for options and numbers with which no sum can be made; `given` are the positions as they came."""
     if not 0 < p < math.inf:
         raise DataError(f"The sum of 1/r^{p} was asked for", "The power must be above zero", "Write p=1 for charges, p=6 for dispersion")
     if method not in ("auto", "direct", "ewald", "mesh"):
         raise DataError(f"The method {method!r} was asked for", "Known are auto, direct, ewald and mesh", 'Write method="auto"')
+    if split not in ("auto", "gaussian", "prolate") or (split == "prolate" and (p != 1 or accuracy < FINEST)):
+        raise DataError(
+            f"The split {split!r} of 1/r^{p:g} was asked for at an accuracy of {accuracy:g}",
+            f"Known are auto, gaussian, and prolate for p = 1 and accuracies from {FINEST:g}",
+            'Write split="auto"',
+        )
     if net not in ("warn", "background", "refuse"):
         raise DataError(f"net={net!r} was asked for", "Known are warn, background and refuse", 'Write net="background"')
     least = 1e-14 if given.dtype == F64 else 1e-6

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,7 +41,19 @@ def at(number: int, x: Tensor, h: Tensor) -> tuple[Known, Sites]:
     return found, found.sites.at(x.contiguous(), h.contiguous())
 
 
-@torch.library.custom_op("composer::longrange", mutates_args=())
+def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
+    """Make a function an operator on the CPU: `torch.library.custom_op` without its layers of Python around each call."""
+
+    def register(function: Callable[..., Any]) -> Any:
+        torch.library.define(name, torch.library.infer_schema(function, mutates_args=()), tags=torch.Tag.pt2_compliant_tag)
+        torch.library.impl(name, "cpu", function)
+        torch.library.register_vmap(name, one_by_one(function))
+        return getattr(torch.ops.composer, name.removeprefix("composer::")).default
+
+    return register
+
+
+@operator("composer::longrange")
 def _potential(x: Tensor, h: Tensor, u: Tensor, number: int) -> Tensor:
     phi = forms.apply(*at(number, x, h), u)
     if not bool(torch.isfinite(phi).all()):
@@ -52,55 +65,51 @@ def _potential(x: Tensor, h: Tensor, u: Tensor, number: int) -> Tensor:
     return phi
 
 
-@torch.library.custom_op("composer::longrange_evaluated", mutates_args=())
+@operator("composer::longrange_evaluated")
 def potential_and_slopes(x: Tensor, h: Tensor, u: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
     found, sites = at(number, x, h)
     values = found(sites, u)[0]
     return values.phi, values.x, values.h
 
 
-@torch.library.custom_op("composer::longrange_slopes", mutates_args=())
+@operator("composer::longrange_slopes")
 def _slopes(x: Tensor, h: Tensor, u: Tensor, v: Tensor, number: int) -> tuple[Tensor, Tensor]:
     return forms.pull(*at(number, x, h), u, v)
 
 
-@torch.library.custom_op("composer::longrange_along", mutates_args=())
+@operator("composer::longrange_along")
 def _along(x: Tensor, h: Tensor, u: Tensor, dx: Tensor, dh: Tensor, number: int) -> Tensor:
     return forms.apply_along(*at(number, x, h), u, dx, dh)
 
 
-@torch.library.custom_op("composer::longrange_slopes_along", mutates_args=())
+@operator("composer::longrange_slopes_along")
 def _slopes_along(x: Tensor, h: Tensor, u: Tensor, v: Tensor, dx: Tensor, dh: Tensor, number: int) -> tuple[Tensor, Tensor]:
     return forms.pull_along(*at(number, x, h), u, v, dx, dh)
 
 
-@_potential.register_fake
+@torch.library.register_fake("composer::longrange")
 def _(x: Tensor, h: Tensor, u: Tensor, number: int) -> Tensor:
     return torch.empty_like(u)
 
 
-@potential_and_slopes.register_fake
+@torch.library.register_fake("composer::longrange_evaluated")
 def _(x: Tensor, h: Tensor, u: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(u), torch.empty_like(x), torch.empty_like(h)
 
 
-@_slopes.register_fake
+@torch.library.register_fake("composer::longrange_slopes")
 def _(x: Tensor, h: Tensor, u: Tensor, v: Tensor, number: int) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(h)
 
 
-@_along.register_fake
+@torch.library.register_fake("composer::longrange_along")
 def _(x: Tensor, h: Tensor, u: Tensor, dx: Tensor, dh: Tensor, number: int) -> Tensor:
     return torch.empty_like(u)
 
 
-@_slopes_along.register_fake
+@torch.library.register_fake("composer::longrange_slopes_along")
 def _(x: Tensor, h: Tensor, u: Tensor, v: Tensor, dx: Tensor, dh: Tensor, number: int) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(h)
-
-
-for _operator in (_potential, potential_and_slopes, _slopes, _along, _slopes_along):
-    _operator.register_vmap(one_by_one(_operator))
 
 
 class _Kept(torch.autograd.Function):
@@ -174,7 +183,7 @@ class _Slopes(_Kept):
 
 
 class PotentialAndSlopes(_Kept):
-    """phi = A u and the slopes of u A u, at once."""
+    """phi = A u and the slopes of u A u, at once. All that torch.compile can follow."""
 
     @staticmethod
     def forward(x: Tensor, h: Tensor, u: Tensor, number: int) -> Any:
@@ -190,6 +199,18 @@ class PotentialAndSlopes(_Kept):
         if ctx.needs_input_grad[2]:
             gu = Potential.apply(x, h, s, number) + 2 * _Along.apply(x, h, u, wx, wh, number)
         return gx, gh, gu, None
+
+
+class PotentialAndSlopesBothWays(PotentialAndSlopes):
+    """The same with forward mode."""
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor | None, dh: Tensor | None, du: Tensor | None, _: None) -> Any:  # type: ignore[override]
+        (x, h, u), number = ctx.saved_tensors, ctx.number
+        du, moved = or_zeros(du, u), (or_zeros(dx, x), or_zeros(dh, h))
+        phi = PotentialBothWays.apply(x, h, du, number) + _Along.apply(x, h, u, *moved, number)
+        by_u, by_place = _Slopes.apply(x, h, u, du, number), _SlopesAlong.apply(x, h, u, u, *moved, number)
+        return phi, *(2 * a + b for a, b in zip(by_u, by_place, strict=True))
 
 
 def _refusal() -> DataError:

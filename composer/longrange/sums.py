@@ -9,10 +9,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from composer.errors import DataError
 from composer.longrange.arguments import check, read_sites, volume_cell
-from composer.longrange.derivatives import Known, Potential, PotentialAndSlopes, PotentialBothWays, potential_and_slopes
+from composer.longrange.derivatives import (
+    Known,
+    Potential,
+    PotentialAndSlopes,
+    PotentialAndSlopesBothWays,
+    PotentialBothWays,
+    potential_and_slopes,
+)
 from composer.ops import sites as forms
 from composer.ops.plan import best
 from composer.ops.short import AllPairs, Excluded, Short, Together, neighbors
@@ -69,6 +77,7 @@ def prepare(
     sigma: float | None = None,
     order: int | None = None,
     mesh: tuple[int, int, int] | None = None,
+    split: str = "auto",
     skin: float = 0.0,
     net: str = "warn",
 ) -> Sum:
@@ -76,12 +85,12 @@ def prepare(
 
     Arguments: as `potential`; periodic, three flags (one set or one for each structure), all by default if there is a cell; offsets [S + 1]
     for S structures one after the other, cells then [S, 3, 3]; excluded, pairs of atoms of one structure whose nearest images do not
-    interact (bonded atoms); cutoff and sigma (Å), order and mesh to fix these by hand; skin (Å) of the list; net "warn", "background" or
+    interact (bonded atoms); cutoff and sigma (Å), order, mesh and split ("gaussian" or "prolate") to fix these by hand; skin (Å) of the list; net "warn", "background" or
     "refuse", what to do with a net charge.
     Returns: a Sum.
     """
     sites = read_sites(positions, cell, periodic, offsets)
-    check(sites, p, method, accuracy, net, positions)
+    check(sites, p, method, accuracy, split, net, positions)
     parts: list[tuple[list[int], Form]] = []
     groups: dict[tuple, list[int]] = {}
     for s in range(sites.structures):
@@ -91,17 +100,16 @@ def prepare(
             raise DataError(
                 "A direct sum over a periodic structure was asked for", "It does not converge", 'Write method="auto", or leave the cell out'
             )
-        key = (
-            () if open_ else best(tuple(map(tuple, volume_cell(sites, s).tolist())), atoms, p, accuracy, method, cutoff, sigma, order, mesh)
-        )
+        rows = tuple(map(tuple, volume_cell(sites, s).tolist()))
+        key = () if open_ else best(rows, atoms, p, accuracy, method, cutoff, sigma, order, mesh, split)
         groups.setdefault(key, []).append(s)
     for key, members in groups.items():
         if not key:
             parts.append((members, AllPairs(p)))
             continue
-        smooth = Smooth(p, key[1], accuracy, "auto" if method == "direct" else method, order, mesh)
-        part = sites.part(members)
-        parts.append((members, Together(((1.0, Short(p, key[1], key[0], neighbors(part, key[0], skin))), (1.0, smooth)))))
+        smooth = Smooth(key[1], accuracy, "auto" if method == "direct" else method, order, mesh)
+        short = Short(key[1], key[0], neighbors(sites.part(members), key[0], skin))
+        parts.append((members, Together(((1.0, short), (1.0, smooth)))))
     if len(excluded):
         sites = dataclasses.replace(sites, excluded=torch.as_tensor(excluded, dtype=torch.int64))
         parts = [(m, Together(((1.0, f), (-1.0, Excluded(p))))) for m, f in parts]
@@ -126,18 +134,22 @@ class Sum(Known):
     def evaluate(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Evaluated:
         """Energy, forces, virial and potentials at once; charges [N]. One sum, and one more for derivatives of forces by charges."""
         x, h, q = self.given(positions, charges, cell)
-        function = PotentialAndSlopes if any(t.requires_grad for t in (x, h, q)) else None
-        given = (x.contiguous(), h.contiguous(), q.contiguous())
-        phi, by_x, by_h = potential_and_slopes(*given, self.number) if function is None else function.apply(*given, self.number)
-        site = q * phi / 2
+        phi, by_x, by_h = self._with_slopes(x.contiguous(), h.contiguous(), q.contiguous())
         if self.sites.structures == 1:
-            energy, moments = site.sum()[None], (x.T @ by_x)[None]
-        else:
-            place = forms.home(self.sites.offsets)
-            energy = torch.zeros(self.sites.structures, dtype=F64).index_add(0, place, site)
-            moments = torch.zeros_like(h).index_add(0, place, x[:, :, None] * by_x[:, None, :])
-        virial = moments + h.transpose(1, 2) @ by_h
-        return Evaluated(energy, -by_x / 2, -virial / 2, phi)
+            virial = torch.addmm(h[0].T @ by_h[0], x.T, by_x, beta=-0.5, alpha=-0.5)
+            return Evaluated((q @ phi)[None] / 2, by_x * -0.5, virial[None], phi)
+        place = forms.home(self.sites.offsets)
+        energy = torch.zeros(self.sites.structures, dtype=F64).index_add(0, place, q * phi)
+        moments = torch.zeros_like(h).index_add(0, place, x[:, :, None] * by_x[:, None, :])
+        return Evaluated(energy / 2, by_x * -0.5, (moments + h.transpose(1, 2) @ by_h) * -0.5, phi)
+
+    def _with_slopes(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """phi and slopes of u A u, differentiable where somebody asks for it."""
+        if torch.compiler.is_compiling():
+            return PotentialAndSlopes.apply(*given, self.number)
+        if any(t.requires_grad or unpack_dual(t).tangent is not None for t in given):
+            return PotentialAndSlopesBothWays.apply(*given, self.number)
+        return potential_and_slopes(*given, self.number)
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
         """The form u A u, see `composer.ops.sites.Form`."""
@@ -159,12 +171,12 @@ class Sum(Known):
                 f"Pass [{count}, 3] and [{count}] or [{count}, channels]",
             )
         h = self.sites.h if cell is None else cell.to(F64).reshape(s, 3, 3)
-        if check and self.net != "background":
+        if check and self.net != "background" and not torch.compiler.is_compiling():
             self._neutral(charges.detach())
         return positions.to(F64), h, charges.to(F64)
 
     def _neutral(self, q: Tensor) -> None:
-        if self.sites.structures == 1 and q.dim() == 1 and abs(float(q.sum())) <= 1e-7 * float(q.abs().sum()):
+        if self.sites.structures == 1 and q.dim() == 1 and (not (net := abs(float(q.sum()))) or net <= 1e-7 * float(q.abs().sum())):
             return
         place, s = forms.home(self.sites.offsets), self.sites.structures
         q = (q if q.dim() == 2 else q[:, None]).to(F64)
@@ -187,7 +199,7 @@ def _words(form: Form, sites: Sites, s: int) -> str:
     words = [_words(part, sites, s) for w, part in form.parts if w > 0]  # nested sums
     for part in form.parts:
         if isinstance(part[1], Short) and part[0] > 0:
-            words.append(f"pairs to {part[1].cutoff:.3g} Å, sigma {part[1].sigma:.3g} Å")
+            words.append(f"pairs to {part[1].cutoff:.3g} Å, {part[1].split.words()}")
         if isinstance(part[1], Smooth):
             words.append(part[1].words(sites, s))
     return ", ".join(w for w in words if w)

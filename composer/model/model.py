@@ -22,6 +22,7 @@ from composer.model.entries import E0, Entry, check, element_names, entries_of, 
 from composer.model.jacobian import jacobian, site_jacobian
 from composer.model.result import Jacobian, Result
 from composer.model.structures import batch_of, by_structure, whole
+from composer.model.totals import raw_totals
 from composer.neighbors import Batch, all_positions, fold, virial
 from composer.ops.operators import Bound, words
 from composer.quantities import Environment
@@ -158,11 +159,12 @@ class Model:
         return "\n".join(lines + ([f"  tied (one set of parameters): {', '.join(uses)}"] if uses else []))
 
     def plan(self, structures: Any) -> str:
-        """How the global operations of the model (Ewald sums) are done for structures: method, widths, cutoffs, meshes, a line for each."""
+        """How the global operations of the model (Ewald sums) are done for structures, and what learned charges sum to: a line for each."""
         batch = self.prepare(structures)
         sites = Bound(batch, batch.positions, batch.cells, None, None).sites
         found = [f"structure {s}: {line}" for s in range(batch.structures) for d in programs.sums(self.node) for line in words(d, sites, s)]
-        return "\n".join(found)
+        raw = [f"structure {s}: raw total of {n} {q:+.3g} e" for n, t in raw_totals(self, structures).items() for s, q in enumerate(t)]
+        return "\n".join(found + raw)
 
     def __repr__(self) -> str:
         return f"Model({self.expression}, species={list(self.species)}, P={self.size})"

@@ -22,10 +22,10 @@ def batch_of(structures: Any, species: tuple[str, ...], cutoff: float, skin: flo
     """
     items = structures if isinstance(structures, Sequence) and not isinstance(structures, str) else [structures]
     batch = build_batch([numbered(s, n, species) for n, s in enumerate(items)], cutoff, skin, half=half)
-    return dataclasses.replace(batch, excluded=_excluded(items))
+    return dataclasses.replace(batch, excluded=excluded_pairs(items))
 
 
-def _excluded(structures: Sequence[Any]) -> Tensor | None:
+def excluded_pairs(structures: Sequence[Any]) -> Tensor | None:
     """Pairs of atoms [E, 2] that charges leave out: those of info["excluded"], or all of a molecule of arrays["mol-id"] (0 is none)."""
     parts, start, named = [], 0, False
     for place, structure in enumerate(structures):

@@ -57,9 +57,62 @@ template <> struct Array<Dual> {
 
 const double PI = 3.14159265358979323846;
 
+// Gaussian, or where `near` is given by two polynomials of finite reach: V_LR(r) = near(2 (r/reach)^2 - 1), 1/r from there on, and
+// vhat_LR(k) = 4 pi/k^2 far(2 (k/band)^2 - 1), 0 from there on.
 struct Split {
-  double p, sigma, cutoff;
+  double p, sigma, cutoff, reach, band;
+  const double *near, *far;  // [terms], lowest first
+  int64_t terms;
 };
+
+// A polynomial of w = 2 x/limit - 1 and its first two derivatives by x.
+inline void polynomial(const double* c, int64_t terms, double limit, double x, double* f) {
+  const double s = 2 / limit, w = s * x - 1;
+  double value = c[terms - 1], slope = 0, bend = 0;
+  for (int64_t k = terms - 2; k >= 0; --k) {
+    bend = bend * w + slope;
+    slope = slope * w + value;
+    value = value * w + c[k];
+  }
+  f[0] = value;
+  f[1] = s * slope;
+  f[2] = 2 * s * s * bend;
+}
+
+// The same for many x [m], which are read and written in whole blocks: [m + BLOCK]. Without bends if there is no place for them.
+const int BLOCK = 16;
+template <bool bends>
+inline void polynomials(const double* c, int64_t terms, double limit, int64_t m, const double* x, double* f, double* f1, double* f2) {
+  const double s = 2 / limit;
+  for (int64_t from = 0; from < m; from += BLOCK) {
+    double w[BLOCK], value[BLOCK], slope[BLOCK], bend[BLOCK];
+    for (int j = 0; j < BLOCK; ++j) {
+      w[j] = s * x[from + j] - 1;
+      value[j] = c[terms - 1];
+      slope[j] = bend[j] = 0;
+    }
+    for (int64_t k = terms - 2; k >= 0; --k)
+#pragma omp simd
+      for (int j = 0; j < BLOCK; ++j) {
+        if (bends) bend[j] = bend[j] * w[j] + slope[j];
+        slope[j] = slope[j] * w[j] + value[j];
+        value[j] = value[j] * w[j] + c[k];
+      }
+    for (int j = 0; j < BLOCK; ++j) {
+      f[from + j] = value[j];
+      f1[from + j] = s * slope[j];
+      if (bends) f2[from + j] = 2 * s * s * bend[j];
+    }
+  }
+}
+
+// r^-p and its first two derivatives by r^2.
+inline void power(double p, double r2, double* f) {
+  const double a = p / 2, whole = std::pow(r2, -a);
+  f[0] = whole;
+  f[1] = -a * whole / r2;
+  f[2] = a * (a + 1) * whole / (r2 * r2);
+}
 
 // P(a, x)/x^a for a, a + 1, a + 2: all terms are positive.
 inline void lower_gamma(double a, double x, double* f) {
@@ -77,6 +130,11 @@ inline void lower_gamma(double a, double x, double* f) {
 
 // V_LR and its first two derivatives by r^2.
 inline void smooth_pair(const Split& S, double r2, double* f) {
+  if (S.near) {
+    if (r2 < S.reach * S.reach) polynomial(S.near, S.terms, S.reach * S.reach, r2, f);
+    else power(S.p, r2, f);
+    return;
+  }
   const double a = S.p / 2, w = 2 * S.sigma * S.sigma, scale = std::pow(w, -a);
   double g[3];
   lower_gamma(a, r2 / w, g);
@@ -95,11 +153,8 @@ inline void short_pair(const Split& S, double r2, double* f) {
     f[2] = 0.5 * (f[0] + g) / (r2 * r2) - 0.5 * (f[1] - alpha * alpha * g) / r2;
     return;
   }
-  const double a = S.p / 2, whole = std::pow(r2, -a);
-  f[0] = whole;
-  f[1] = -a * whole / r2;
-  f[2] = a * (a + 1) * whole / (r2 * r2);
-  if (S.sigma > 0) {
+  power(S.p, r2, f);
+  if (S.sigma > 0 || S.near) {
     double g[3];
     smooth_pair(S, r2, g);
     for (int n = 0; n < 3; ++n) f[n] -= g[n];
@@ -134,6 +189,14 @@ inline double exponential_integral(double n, double z) {
 
 // vhat_LR and its first two derivatives by k^2.
 inline void spectrum(const Split& S, double k2, double* f) {
+  if (S.near) {
+    double g[3] = {0, 0, 0};
+    if (k2 < S.band * S.band) polynomial(S.far, S.terms, S.band * S.band, k2, g);
+    f[0] = 4 * PI * g[0] / k2;
+    f[1] = (4 * PI * g[1] - f[0]) / k2;
+    f[2] = (4 * PI * g[2] - 2 * f[1]) / k2;
+    return;
+  }
   const double w = S.sigma * S.sigma / 2, z = w * k2;
   if (S.p == 1) {
     f[0] = 4 * PI * std::exp(-z) / k2;
@@ -308,7 +371,7 @@ void all_pairs(const Split& S, int n, int64_t start, const Array<T>& x, const Ar
         r2 += d[c] * d[c];
       }
       double v[3];
-      if (S.sigma > 0) smooth_pair(S, value(r2), v);
+      if (S.sigma > 0 || S.near) smooth_pair(S, value(r2), v);
       else short_pair(S, value(r2), v);  // the whole of 1/r^p
       lift(r2, v[0], v[1], v[2], f, slope);
       const T ua = u.get(a), ub = u.get(b);
@@ -435,9 +498,26 @@ struct Pairs {
   const int32_t* shift;    // [ghosts, 3]
 };
 
+// 1/sqrt(x), by two steps of Newton from single precision: division and root of doubles would cost as much as all else of a pair.
+inline double inverse_root(double x) {
+  double y = (double)(1 / std::sqrt((float)x));
+  y *= 1.5 - 0.5 * x * y * y;
+  return y * (1.5 - 0.5 * x * y * y);
+}
+
 // Values, slopes and weights of a row; this loop is the work.
 inline void row(const Split& S, int m, const double* r2, double* f, double* slope) {
   const double limit = S.cutoff * S.cutoff;
+  if (S.near) {
+    polynomials<false>(S.near, S.terms, S.reach * S.reach, m, r2, f, slope, nullptr);
+#pragma omp simd
+    for (int j = 0; j < m; ++j) {
+      const double ir = inverse_root(r2[j]), inside = r2[j] < limit ? 1.0 : 0.0;
+      f[j] = inside * (ir - f[j]);
+      slope[j] = inside * (-0.5 * ir * ir * ir - slope[j]);
+    }
+    return;
+  }
   if (S.p == 1 && S.sigma > 0) {
     const double alpha = 1 / (std::sqrt(2.0) * S.sigma), norm = 2 * alpha / std::sqrt(PI);
 #pragma omp simd
@@ -467,44 +547,42 @@ struct Out { double f, x, y, z; };
 void pair_rows(const Split& S, const Pairs& P, int64_t start, int64_t n, int64_t ghosts, const std::vector<Site>& site, int64_t from, int64_t to, Out* out) {
   int64_t longest = 0;
   for (int64_t i = start + from; i < start + to; ++i) longest = std::max(longest, P.first[i + 1] - P.first[i]);
-  std::vector<double> buffer(7 * (longest + 8));
-  double *dx = buffer.data(), *dy = dx + longest + 8, *dz = dy + longest + 8, *r2 = dz + longest + 8, *f = r2 + longest + 8, *slope = f + longest + 8, *q = slope + longest + 8;
-  std::vector<int32_t> local(longest + 8);
+  const int64_t ld = longest + BLOCK;
+  std::vector<double> buffer(7 * ld);
+  double *dx = buffer.data(), *dy = dx + ld, *dz = dy + ld, *r2 = dz + ld, *f = r2 + ld, *slope = f + ld, *q = slope + ld;
+  std::vector<int32_t> local(ld);
+  std::vector<Site> other(ld);
+  std::vector<Out> back(ld);
   for (int64_t i = from; i < to; ++i) {
     const int32_t* row_index = P.index + P.first[start + i];
     const int m = (int)(P.first[start + i + 1] - P.first[start + i]);
     const Site me = site[i];
-    for (int j = 0; j < m; ++j) {
-      const int64_t at = row_index[j] < P.atoms ? row_index[j] - start : n + row_index[j] - P.atoms - ghosts;
-      local[j] = (int32_t)at;
-      const Site other = site[at];
-      dx[j] = me.x - other.x;
-      dy[j] = me.y - other.y;
-      dz[j] = me.z - other.z;
-      q[j] = other.q;
-    }
 #pragma omp simd
-    for (int j = 0; j < m; ++j) r2[j] = dx[j] * dx[j] + dy[j] * dy[j] + dz[j] * dz[j];
+    for (int j = 0; j < m; ++j) local[j] = (int32_t)(row_index[j] < P.atoms ? row_index[j] - start : n + row_index[j] - P.atoms - ghosts);
+    for (int j = 0; j < m; ++j) other[j] = site[local[j]];  // whole sites, so that each is one load and one store
+#pragma omp simd
+    for (int j = 0; j < m; ++j) {
+      dx[j] = me.x - other[j].x;
+      dy[j] = me.y - other[j].y;
+      dz[j] = me.z - other[j].z;
+      q[j] = other[j].q;
+      r2[j] = dx[j] * dx[j] + dy[j] * dy[j] + dz[j] * dz[j];
+    }
     row(S, m, r2, f, slope);
     double potential = 0, fx = 0, fy = 0, fz = 0;
 #pragma omp simd reduction(+ : potential, fx, fy, fz)
     for (int j = 0; j < m; ++j) {
       potential += q[j] * f[j];
-      const double pull = 4 * me.q * q[j] * slope[j];
-      f[j] *= me.q;
-      dx[j] *= pull;
-      dy[j] *= pull;
-      dz[j] *= pull;
-      fx += dx[j];
-      fy += dy[j];
-      fz += dz[j];
+      const double pull = 4 * me.q * q[j] * slope[j], x = pull * dx[j], y = pull * dy[j], z = pull * dz[j];
+      fx += x;
+      fy += y;
+      fz += z;
+      back[j] = {me.q * f[j], -x, -y, -z};
     }
     for (int j = 0; j < m; ++j) {
       Out& o = out[local[j]];
-      o.f += f[j];
-      o.x -= dx[j];
-      o.y -= dy[j];
-      o.z -= dz[j];
+      const double f = o.f + back[j].f, x = o.x + back[j].x, y = o.y + back[j].y, z = o.z + back[j].z;
+      o = {f, x, y, z};
     }
     Out& o = out[i];
     o.f += potential;
@@ -572,6 +650,17 @@ void pairs_one(const Split& S, const Pairs& P, int64_t start, int64_t end, int64
 // The same with f'', for derivatives along moves.
 inline void row(const Split& S, int m, const double* r2, double* f, double* slope, double* bend) {
   const double limit = S.cutoff * S.cutoff;
+  if (S.near) {
+    polynomials<true>(S.near, S.terms, S.reach * S.reach, m, r2, f, slope, bend);
+#pragma omp simd
+    for (int j = 0; j < m; ++j) {
+      const double ir = 1 / std::sqrt(r2[j]), i3 = ir * ir * ir, inside = r2[j] < limit ? 1.0 : 0.0;
+      f[j] = inside * (ir - f[j]);
+      slope[j] = inside * (-0.5 * i3 - slope[j]);
+      bend[j] = inside * (0.75 * i3 * ir * ir - bend[j]);
+    }
+    return;
+  }
   if (S.p == 1 && S.sigma > 0) {
     const double alpha = 1 / (std::sqrt(2.0) * S.sigma), norm = 2 * alpha / std::sqrt(PI), a2 = alpha * alpha;
 #pragma omp simd
@@ -599,7 +688,7 @@ void pairs_one(const Split& S, const Pairs& P, int64_t start, int64_t end, int64
   const Cell<Dual> cell(h, structure);
   int64_t longest = 0;
   for (int64_t i = start; i < end; ++i) longest = std::max(longest, P.first[i + 1] - P.first[i]);
-  const int64_t ld = longest + 8;
+  const int64_t ld = longest + BLOCK;
   std::vector<double> buffer(18 * ld);
   double* a[18];
   for (int n = 0; n < 18; ++n) a[n] = buffer.data() + n * ld;
@@ -838,7 +927,7 @@ void influence(const Split& S, int order, const Cell<double>& cell, const int64_
   std::vector<double> sums(7 * size[0], 0.0);  // of each plane: energy, xx, xy, xz, yy, yz, zz
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (threads > 1)
   for (int64_t i = 0; i < size[0]; ++i) {
-    std::vector<double> f(half), g(half);
+    std::vector<double> f(half + BLOCK), g(half + BLOCK), square(half + BLOCK);
     for (int64_t j = 0; j < size[1]; ++j) {
       double* line = mesh.v + 2 * (i * size[1] + j) * half;
       const bool edge = 2 * i == size[0] || 2 * j == size[1];
@@ -849,21 +938,33 @@ void influence(const Split& S, int order, const Cell<double>& cell, const int64_
         step[a] = 2 * PI * cell.inverse[a][2];
       }
       const double outer = 1 / (cell.volume * u0[i] * u1[j]);
-      const int64_t last = edge ? 0 : (size[2] % 2 ? half : half - 1);
+      int64_t last = edge ? 0 : (size[2] % 2 ? half : half - 1);
       const int64_t begin = i || j ? 0 : 1;
-      if (S.p == 1) {
+#pragma omp simd
+      for (int64_t k = 0; k < half; ++k) {
+        const double x = base[0] + k * step[0], y = base[1] + k * step[1], z = base[2] + k * step[2];
+        square[k] = x * x + y * y + z * z;
+      }
+      if (S.near) {
+        while (last > begin && square[last - 1] >= S.band * S.band) --last;  // beyond the band there is nothing
+        polynomials<false>(S.far, S.terms, S.band * S.band, last, square.data(), f.data(), g.data(), nullptr);
+#pragma omp simd
+        for (int64_t k = begin; k < last; ++k) {
+          const double inside = square[k] < S.band * S.band ? 1.0 : 0.0;
+          g[k] = 2 * (1 / square[k] - g[k] / f[k]);
+          f[k] *= inside * 4 * PI / square[k] * outer / u2[k];
+        }
+      } else if (S.p == 1) {
         const double w = S.sigma * S.sigma / 2;
 #pragma omp simd
         for (int64_t k = begin; k < last; ++k) {
-          const double x = base[0] + k * step[0], y = base[1] + k * step[1], z = base[2] + k * step[2], k2 = x * x + y * y + z * z;
-          f[k] = 4 * PI * std::exp(-w * k2) / k2 * outer / u2[k];
-          g[k] = 2 * (w + 1 / k2);
+          f[k] = 4 * PI * std::exp(-w * square[k]) / square[k] * outer / u2[k];
+          g[k] = 2 * (w + 1 / square[k]);
         }
       } else {
         for (int64_t k = begin; k < last; ++k) {
-          const double x = base[0] + k * step[0], y = base[1] + k * step[1], z = base[2] + k * step[2];
           double v[3];
-          spectrum(S, x * x + y * y + z * z, v);
+          spectrum(S, square[k], v);
           f[k] = v[0] * outer / u2[k];
           g[k] = v[0] != 0 ? -2 * v[1] / v[0] : 0.0;
         }

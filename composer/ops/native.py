@@ -13,19 +13,24 @@ from torch import Tensor
 
 from composer.codegen.cpp import SPECIAL
 from composer.ops.sites import Moves, Sites, Values, zeros
+from composer.ops.splits import Split
 from composer.runtime import threads
 from composer.runtime.build import library
 
 _P, _I, _D = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 
 
-class Split(ctypes.Structure):
-    """How 1/r^p is split: p, width sigma (Å; 0 for the whole), cutoff (Å in real space, 1/Å in k space)."""
+class _Split(ctypes.Structure):
+    """A split in numbers, with the cutoff of a sum (Å in real space, 1/Å in k space)."""
 
-    _fields_ = (("p", _D), ("sigma", _D), ("cutoff", _D))
-    p: float
-    sigma: float
-    cutoff: float
+    _fields_ = (*((n, _D) for n in ("p", "sigma", "cutoff", "reach", "band")), ("near", _P), ("far", _P), ("terms", _I))
+
+
+def _numbers(split: Split, cutoff: float) -> _Split:
+    if split.tables is None:
+        return _Split(split.p, split.width, cutoff)
+    near, far = split.tables  # kept by the split
+    return _Split(split.p, 0.0, cutoff, split.reach, split.band, near.ctypes.data, far.ctypes.data, len(near))
 
 
 _TENSORS = ("x", "xd", "h", "hd", "u", "ud", "phi", "phid", "gx", "gxd", "gh", "ghd")
@@ -33,7 +38,7 @@ _TENSORS = ("x", "xd", "h", "hd", "u", "ud", "phi", "phid", "gx", "gxd", "gh", "
 
 class _Call(ctypes.Structure):
     _fields_ = (
-        [("split", Split)]
+        [("split", _Split)]
         + [(n, _I) for n in ("structures", "order", "slopes", "threads")]
         + [("offsets", _P)]
         + [(n, _P) for n in _TENSORS]
@@ -48,7 +53,7 @@ def compiled() -> ctypes.CDLL:
     built = library(SPECIAL + Path(__file__).with_name("longrange.cpp").read_text(encoding="utf-8"))
     for name in ("ewald", "direct", "short_range", "slab_cell", "slab", "mesh_influence", "mesh_spread", "mesh_gather"):
         getattr(built, name).argtypes, getattr(built, name).restype = [ctypes.POINTER(_Call)], None
-    built.split_values.argtypes, built.split_values.restype = [ctypes.POINTER(Split), _I, _I, _P, _P], None
+    built.split_values.argtypes, built.split_values.restype = [ctypes.POINTER(_Split), _I, _I, _P, _P], None
     built.spline_values.argtypes, built.spline_values.restype = [_I, _D, _P, _P], None
     return built
 
@@ -62,8 +67,7 @@ class Call:
     u: Tensor
     moves: Moves | None
     slopes: bool
-    constant: float = 0.0
-    own: float = 0.0
+    cutoff: float = 0.0
     order: int = 0
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
@@ -71,8 +75,8 @@ class Call:
         s, m = self.sites, self.moves
         given = {"x": s.x, "h": s.h, "u": self.u} | ({} if m is None else {"xd": m.x, "hd": m.h, "ud": m.u})
         self.arguments = _Call(
-            split=self.split, structures=s.structures, order=self.order, slopes=int(self.slopes), threads=threads.count(),
-            constant=self.constant, own=self.own,
+            split=_numbers(self.split, self.cutoff), structures=s.structures, order=self.order, slopes=int(self.slopes),
+            threads=threads.count(), constant=self.split.background, own=self.split.own,
         )  # fmt: skip
         self.point(offsets=s.offsets.contiguous(), **{n: _dense(t) for n, t in given.items()})
 
@@ -99,11 +103,11 @@ class Call:
         return self.outputs
 
 
-def split_values(p: float, sigma: float, kind: int, at: np.ndarray) -> np.ndarray:
+def split_values(split: Split, kind: int, at: np.ndarray) -> np.ndarray:
     """V_LR(r), V_SR(r) or vhat_LR(k) for kind 0, 1, 2 and their slopes by r^2 or k^2 for 3, 4, 5, at r (Å) or k (1/Å)."""
     at = np.ascontiguousarray(at, float)
     out = np.empty_like(at)
-    compiled().split_values(ctypes.byref(Split(p, sigma, 0.0)), kind, at.size, at.ctypes.data, out.ctypes.data)
+    compiled().split_values(ctypes.byref(_numbers(split, 0.0)), kind, at.size, at.ctypes.data, out.ctypes.data)
     return out
 
 
@@ -115,4 +119,4 @@ def spline_values(order: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    return tensor.detach().to(torch.float64).contiguous()
+    return tensor if tensor.dtype == torch.float64 and tensor.is_contiguous() else tensor.detach().to(torch.float64).contiguous()

@@ -13,6 +13,7 @@ from composer.ops import sites as forms
 from composer.ops.short import Excluded
 from composer.ops.sites import Form, Moves, Sites, Values
 from composer.ops.smooth import Smooth
+from composer.ops.splits import Gaussian
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def form(operator: tuple) -> Form:
         case ["mean"]:
             return Mean()
         case ["smooth", p, sigma, accuracy]:
-            return Smooth(float(p), float(sigma), float(accuracy))
+            return Smooth(Gaussian(float(p), float(sigma)), float(accuracy))
         case ["excluded", p, damping]:
             return Excluded(float(p), float(damping))
     raise BackendError(
@@ -50,7 +51,8 @@ def words(operator: tuple, sites: Sites, s: int) -> list[str]:
     if operator[0] != "smooth":
         return []
     _, p, sigma, accuracy = operator
-    return [f"smooth part of 1/r^{p:g}, sigma {sigma:.3g} Å, accuracy {accuracy:g}: {Smooth(p, sigma, accuracy).words(sites, s)}"]
+    how = Smooth(Gaussian(p, sigma), accuracy).words(sites, s)
+    return [f"smooth part of 1/r^{p:g}, sigma {sigma:.3g} Å, accuracy {accuracy:g}: {how}"]
 
 
 class Bound:

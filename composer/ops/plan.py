@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from composer.errors import BackendError
-from composer.ops.bounds import MELT, SHARE, spacing, wave_cutoff, width
+from composer.ops.bounds import MELT, SHARE
+from composer.ops.splits import Gaussian, Split, candidates
 
 ORDERS = (4, 5, 6, 7, 8)
-PAIR_COST, WAVE_COST = 10.0, 2.0  # ns of one core for a pair, and for an atom and a vector: measured once, for choices only
+PAIR_COST, WAVE_COST = 10.0, 3.0  # ns of one core for a pair, and for an atom and a vector: measured once, for choices only
 CUTOFFS = tuple(2 ** (n / 4) for n in range(4, 17))  # 2 .. 16 Å
 MOST_BYTES = 16e9  # a larger mesh is refused
 
@@ -32,8 +33,7 @@ class Plan:
 def plan(
     cell: Rows,
     atoms: int,
-    p: float,
-    sigma: float,
+    split: Split,
     accuracy: float,
     method: str = "auto",
     order: int | None = None,
@@ -41,11 +41,11 @@ def plan(
 ) -> Plan:
     """The cheaper of a sum over k and a mesh for one cell [3, 3] (Å).
 
-    Arguments: cell; atoms in it; p and sigma (Å) of the split; accuracy, relative force error; method "auto", "ewald" or "mesh"; order
+    Arguments: cell; atoms in it; split of 1/r^p; accuracy, relative force error; method "auto", "ewald" or "mesh"; order
     and mesh to fix these by hand.
     Errors: BackendError for unknown methods or orders, and for a mesh that would not fit in memory.
     """
-    best = cheapest(cell, atoms, sigma, accuracy, method, order, mesh)
+    best = cheapest(cell, atoms, split, accuracy, method, order, mesh)
     if memory(best) > MOST_BYTES:
         raise BackendError(
             f"A long-range sum of relative accuracy {accuracy:g} was asked for",
@@ -56,7 +56,7 @@ def plan(
 
 
 def cheapest(
-    cell: Rows, atoms: int, sigma: float, accuracy: float, method: str, order: int | None, mesh: tuple[int, int, int] | None
+    cell: Rows, atoms: int, split: Split, accuracy: float, method: str, order: int | None, mesh: tuple[int, int, int] | None
 ) -> Plan:
     """The plan of least cost, whether it fits in memory or not."""
     if method not in ("auto", "ewald", "mesh"):
@@ -65,28 +65,28 @@ def cheapest(
         raise BackendError(f"A mesh of order {order} was asked for", "Forces need orders 4 to 8 to be smooth", "Write order=5")
     volume = volume_of(cell)
     rho = max(atoms, 1) / volume
-    chosen = [] if method == "mesh" else [waves(cell, atoms, volume, rho, sigma, accuracy * SHARE)]
+    chosen = [] if method == "mesh" else [waves(cell, atoms, volume, rho, split, accuracy * SHARE)]
     if method == "mesh" or mesh is not None or method == "auto":
         orders = ORDERS if order is None else (order,)
-        chosen += [points(cell, atoms, rho, sigma, accuracy * SHARE, n, mesh) for n in orders]
+        chosen += [points(cell, atoms, rho, split, accuracy * SHARE, n, mesh) for n in orders]
     return min(chosen, key=lambda c: (c.cost, c.order))
 
 
-def waves(cell: Rows, atoms: int, volume: float, rho: float, sigma: float, error: float) -> Plan:
+def waves(cell: Rows, atoms: int, volume: float, rho: float, split: Split, error: float) -> Plan:
     """The sum over k: its cutoff and cost."""
-    cutoff = wave_cutoff(sigma, rho, error)
+    cutoff = split.waves(rho, error)
     vectors = volume * cutoff**3 / (12 * math.pi**2)  # half of the sphere
     return Plan("ewald", cutoff, cost=vectors * (WAVE_COST * atoms + 30.0))
 
 
-def points(cell: Rows, atoms: int, rho: float, sigma: float, error: float, order: int, mesh: tuple[int, int, int] | None = None) -> Plan:
+def points(cell: Rows, atoms: int, rho: float, split: Split, error: float, order: int, mesh: tuple[int, int, int] | None = None) -> Plan:
     """A mesh of an order: the coarsest one that is fine enough, and its cost."""
     if mesh is None:
-        h = spacing(sigma, rho, error, order)
+        h = split.spacing(rho, error, order)
         a, b, c = (smooth_even(max(length / h, order + 1)) for length in map(math.hypot, *zip(*cell, strict=True)))
         mesh = (a, b, c)
     total = math.prod(mesh)
-    cost = atoms * (2.0 * order**3 + 60.0) + total * (0.6 * math.log2(total) + 2.0) + 2e5
+    cost = atoms * (1.4 * order**3 + 40.0) + total * (0.8 * math.log2(total) + 2.5) + 2e5
     return Plan("mesh", 0.0, order, mesh, cost)
 
 
@@ -128,18 +128,19 @@ def best(
     sigma: float | None = None,
     order: int | None = None,
     mesh: tuple[int, int, int] | None = None,
-) -> tuple[float, float]:
-    """Cutoff and sigma (Å) of the cheapest sum.
+    split: str = "auto",
+) -> tuple[float, Split]:
+    """Cutoff (Å) and split of the cheapest sum; a sigma (Å) asks for the Gaussian of that width.
 
     Cutoffs and densities are taken from ladders, so that similar structures share one choice.
     """
-    if cutoff is not None and sigma is not None:
-        return float(cutoff), float(sigma)
-    if cutoff is None and sigma is not None:
-        return sigma * math.sqrt(2 * math.log(2 / MELT / accuracy / SHARE)), float(sigma)
+    if sigma is not None:
+        rc = sigma * math.sqrt(2 * math.log(2 / MELT / accuracy / SHARE)) if cutoff is None else cutoff
+        return float(rc), Gaussian(p, float(sigma))
     choices = CUTOFFS if cutoff is None else (float(cutoff),)
-    rc = min(choices, key=lambda rc: cost(cell, atoms, accuracy, rc, method, order, mesh))
-    return rc, width(rc, density(cell, atoms), accuracy * SHARE)
+    rho = density(cell, atoms)
+    pairs = [(rc, found) for rc in choices for found in candidates(p, rc, rho, accuracy, split)]
+    return min(pairs, key=lambda pair: cost(cell, atoms, accuracy, *pair, method, order, mesh))
 
 
 def cost(
@@ -147,14 +148,14 @@ def cost(
     atoms: int,
     accuracy: float,
     cutoff: float,
+    split: Split,
     method: str = "auto",
     order: int | None = None,
     mesh: tuple[int, int, int] | None = None,
 ) -> float:
     """Time of the whole sum in ns of one core, for a cutoff (Å) in real space; infinite for a mesh that does not fit."""
     pairs = 0.5 * atoms * (atoms / volume_of(cell)) * 4 / 3 * math.pi * cutoff**3
-    sigma = width(cutoff, density(cell, atoms), accuracy * SHARE)
-    far = cheapest(cell, atoms, sigma, accuracy, method, order, mesh)
+    far = cheapest(cell, atoms, split, accuracy, method, order, mesh)
     return PAIR_COST * pairs + far.cost if memory(far) <= MOST_BYTES else math.inf
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from composer.errors import DataError
 from composer.neighbors import Batch, build_batch
 from composer.ops import sites as forms
-from composer.ops.native import Call, Split
+from composer.ops.native import Call
 from composer.ops.sites import Form, Moves, Sites, Values
+from composer.ops.splits import Gaussian, Split
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,14 @@ def excluded(sites: Sites) -> Pairs:
 
 @dataclass(frozen=True)
 class Short:
-    """phi_i = sum over listed j of u_j V_SR(r_ij), r_ij < cutoff (Å); sigma = 0 (Å) stands for the whole of 1/r^p."""
+    """phi_i = sum over listed j of u_j V_SR(r_ij), r_ij < cutoff (Å)."""
 
-    p: float
-    sigma: float
+    split: Split
     cutoff: float
     pairs: Pairs
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
-        call = Call(Split(self.p, self.sigma, self.cutoff), sites, u, moves, slopes)
+        call = Call(self.split, sites, u, moves, slopes, self.cutoff)
         p = self.pairs
         call.point(first=p.first, index=p.index, owner=p.owner, shift=p.shift, ghost_offsets=p.ghost_offsets)
         return call.run("short_range")
@@ -80,9 +80,9 @@ class Excluded:
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
         pairs = excluded(sites)
-        parts: list[tuple[float, Form]] = [(1.0, Short(self.p, 0.0, math.inf, pairs))]
+        parts: list[tuple[float, Form]] = [(1.0, Short(Gaussian(self.p, 0.0), math.inf, pairs))]
         if self.damping:
-            parts.append((-1.0, Short(self.p, self.damping, math.inf, pairs)))
+            parts.append((-1.0, Short(Gaussian(self.p, self.damping), math.inf, pairs)))
         return Together(tuple(parts))(sites, u, moves, slopes)
 
 
@@ -93,7 +93,7 @@ class AllPairs:
     p: float
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
-        return Call(Split(self.p, 0.0, 0.0), sites, u, moves, slopes).run("direct")
+        return Call(Gaussian(self.p, 0.0), sites, u, moves, slopes).run("direct")
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,10 @@ import torch
 from torch import Tensor
 
 from composer.errors import BackendError
-from composer.ops.native import Call, Split, split_values
+from composer.ops.native import Call, split_values
 from composer.ops.plan import Plan, plan
 from composer.ops.sites import Moves, Sites, Values, by_groups
-
-
-def own(p: float, sigma: float) -> float:
-    """V_LR(0), Å^-p: what an ion must not feel of itself."""
-    return 1 / (math.gamma(p / 2 + 1) * (2 * sigma**2) ** (p / 2))
-
-
-def background(p: float, sigma: float) -> float:
-    """vhat_LR(0) for p > 3, minus the neutralising background for p < 3: the coefficient of Q/V in phi, Å^(3-p)."""
-    return 0.0 if p == 3 else math.pi**1.5 * (2 * sigma**2) ** ((3 - p) / 2) / math.gamma(p / 2) * 2 / (p - 3)
+from composer.ops.splits import Split
 
 
 @lru_cache(maxsize=256)
@@ -35,12 +26,11 @@ def _sizes(mesh: tuple[int, int, int]) -> Tensor:
 class Smooth:
     """phi_i = sum_j u_j V_LR(r_ij) over all images without i itself; see `composer.ops.dense` for V_LR.
 
-    p and sigma (Å) split 1/r^p; `accuracy` is the force error relative to that of a melt; `method` is "auto", "ewald" or "mesh";
+    `split` divides 1/r^p; `accuracy` is the force error relative to that of a melt; `method` is "auto", "ewald" or "mesh";
     `order` and `mesh` fix a mesh by hand.
     """
 
-    p: float
-    sigma: float
+    split: Split
     accuracy: float
     method: str = "auto"
     order: int | None = None
@@ -68,7 +58,7 @@ class Smooth:
     def plan(self, cell: Tensor, atoms: int) -> Plan:
         """How the sum over k of one structure is done; a function of its cell and size alone."""
         rows = tuple(map(tuple, cell.tolist()))
-        return plan(rows, atoms, self.p, self.sigma, self.accuracy, self.method, self.order, self.mesh)
+        return plan(rows, atoms, self.split, self.accuracy, self.method, self.order, self.mesh)
 
     def words(self, sites: Sites, s: int) -> str:
         """How the sum is done for the structure s."""
@@ -94,8 +84,7 @@ class Smooth:
         return self.on_mesh(sites, u, moves, slopes, chosen)
 
     def call(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, cutoff: float = 0.0, order: int = 0) -> Call:
-        split = Split(self.p, self.sigma, cutoff)
-        return Call(split, sites, u, moves, slopes, background(self.p, self.sigma), own(self.p, self.sigma), order)
+        return Call(self.split, sites, u, moves, slopes, cutoff, order)
 
     def on_mesh(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, chosen: Plan) -> tuple[Values, Values | None]:
         """Spread, transform, weigh, transform back, gather: two transforms, two more for a derivative along moves."""
@@ -116,9 +105,9 @@ class Smooth:
         In closed form for p = 1 (Yeh and Berkowitz, J. Chem. Phys. 111, 3155 (1999), with the terms of a net charge); else the sum over that line is
         replaced by the integral, of which it is a coarse quadrature.
         """
-        if self.p != 1 and not self.p > 3:
+        if self.split.p != 1 and not self.split.p > 3:
             raise BackendError(
-                f"The sum of 1/r^{self.p:g} over a slab was asked for",
+                f"The sum of 1/r^{self.split.p:g} over a slab was asked for",
                 "Slabs (two periodic directions) are known for p = 1 and p > 3",
                 "Give the cell a third periodic direction with enough vacuum",
             )
@@ -140,14 +129,14 @@ class Smooth:
 
     def line(self, sites: Sites, s: int, height: float) -> tuple[Tensor, Tensor]:
         """Nodes k (1/Å) and weights that turn the sum over k = 2 pi n/height into the integral over k; none for p = 1."""
-        if self.p == 1:
+        if self.split.p == 1:
             return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64)
-        most = math.sqrt(2 * math.log(1e3 / self.accuracy)) / self.sigma
+        most = math.sqrt(2 * math.log(1e3 / self.accuracy)) / self.split.width
         x, w = np.polynomial.legendre.leggauss(60 + math.ceil(most * height / 2))
         k = 2 * math.pi / height * np.arange(1, math.floor(1.5 * most * height / (2 * math.pi)) + 1)
         at = np.concatenate([[0.0], k, most * (x + 1) / 2])
         rule = np.concatenate([[-1 / height], np.full(len(k), -2 / height), w * most / (2 * math.pi)])
-        level = np.concatenate([[background(self.p, self.sigma)], split_values(self.p, self.sigma, 2, at[1:])])
+        level = np.concatenate([[self.split.background], split_values(self.split, 2, at[1:])])
         return torch.from_numpy(at), torch.from_numpy(rule * level)
 
     def height(self, sites: Sites, s: int, open_: int) -> float:
@@ -158,6 +147,6 @@ class Smooth:
         z = sites.x[sites.offsets[s] : sites.offsets[s + 1]] @ normal
         thick = float(z.max() - z.min()) if len(z) else 0.0
         widest = max(float(a.norm()), float(b.norm()))
-        gap = max(widest * math.log(10 / self.accuracy) / (2 * math.pi), 6 * self.sigma)
+        gap = max(widest * math.log(10 / self.accuracy) / (2 * math.pi), self.split.reach)
         step = widest / 4  # in steps, so that a vibrating slab keeps its cell
         return math.ceil((thick + gap) / step + 0.5) * step

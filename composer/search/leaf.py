@@ -85,16 +85,18 @@ class Leaf:
         if not isinstance(self.expression, Term) or any(e.positive or e.bounds is not None for e in self.entries):
             return False
         known = structure(self.model).linear
-        declared = self.expression.params()
         held = [e for e in self.model.entries if e.key != E0 and not e.free]
-        fixed = any(declared[_short(e)].amplitude and bool(e.start.any()) for e in held)
-        return not fixed and all(declared[_short(e)].amplitude and e.key in known for e in self.entries)
+        fixed = any(self._scales(e) and bool(e.start.any()) for e in held)
+        return not fixed and all(self._scales(e) and e.key in known for e in self.entries)
+
+    def _scales(self, entry: Entry) -> bool:
+        """Whether numbers are declared to scale their term."""
+        return next(t for t in self.expression.terms() if t.digest == entry.term).params()[_short(entry)].amplitude
 
     @cached_property
     def amplitudes(self) -> NDArray[np.intp]:
         """Which of the free numbers scale the leaf (all of them where none is declared to)."""
-        declared = {t.digest: t.params() for t in self.expression.terms()}
-        marks = [np.full(self.model.layout.slots[e.key].size, declared[e.term][_short(e)].amplitude) for e in self.entries]
+        marks = [np.full(self.model.layout.slots[e.key].size, self._scales(e)) for e in self.entries]
         found = np.flatnonzero(np.concatenate([np.zeros(0, bool), *marks]))
         return found if len(found) else np.arange(self.size)
 

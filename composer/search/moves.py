@@ -11,7 +11,7 @@ from itertools import combinations
 from composer.algebra import Constant, Expression, Product, Sum, Term, replaced
 from composer.errors import AlgebraError
 from composer.search.polynomial import leaves
-from composer.search.vocabulary import core, is_energy, numbers
+from composer.search.vocabulary import core, is_alone, is_energy, numbers
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def neighbours(
     """
     words = sorted({w.canonical: w for w in vocabulary if numbers(w)}.values(), key=lambda w: w.canonical)
     energies = [w for w in words if is_energy(w)] or words
-    factors = [w for w in words if small(w)]
+    factors = [w for w in words if small(w) and not is_alone(w)]
     fixed = core(vocabulary)
     found: dict[str, Move] = {expression.canonical: Move("stay", "", expression)}
     for make in (
@@ -70,7 +70,7 @@ def _additions(expression: Expression, energies: list[Expression], factors: list
 
 
 def _products(expression: Expression, factors: list[Expression], fixed: list[Expression]) -> Iterator[Maker]:
-    parts = [(f, p) for f, p in _parts(expression) if p not in fixed]
+    parts = [(f, p) for f, p in _parts(expression) if p not in fixed and not is_alone(p)]
     wholes: list[Expression] = [p for _, p in parts]
     if len(parts) > 1:
         wholes.append(Sum.of(parts))

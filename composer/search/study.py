@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from composer.algebra import Expression
 from composer.data import Data
 from composer.evaluate import chunks
 from composer.fit.weights import Weights
+from composer.model.structures import excluded_pairs
 from composer.neighbors import Batch, build_batch
 from composer.search.cover import Leaves
 from composer.search.scans import short_scans, shortest
@@ -100,7 +102,7 @@ class Study:
             (np.array([kinds[x] for x in s.symbols], dtype=np.int32), np.array(s.positions), np.array(s.cell), np.array(s.pbc))
             for s in structures
         ]
-        return build_batch(items, self.cutoff)
+        return replace(build_batch(items, self.cutoff), excluded=excluded_pairs(structures))
 
     @cached_property
     def shortest(self) -> dict[str, float]:
@@ -114,7 +116,8 @@ class Study:
         for scan in short_scans(self.data):
             following += [len(structures) + min(n + 1, len(scan) - 1) for n in range(len(scan))]
             structures += scan
-        return replace(self._prepared(structures), max_neighbors=self.batches[0].max_neighbors), np.array(following)
+        none = torch.zeros(0, 2, dtype=torch.int64)  # atoms of a scan are never bonded
+        return replace(self._prepared(structures), max_neighbors=self.batches[0].max_neighbors, excluded=none), np.array(following)
 
     def __reduce__(self) -> tuple:
         return Study, (self.data, self.weights, self.fold, self.covers, self.cutoff, self.core, self.most), {"hash": self.hash}

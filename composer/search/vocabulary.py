@@ -23,6 +23,7 @@ FOURS = ((1, 2), (1, 3), (2, 2))
 DECAYS = (2.0, 4.0)  # of embedded densities, in units of 1/length
 MULTIPLIERS = 6  # most numbers of a factor
 SAMPLE = 20_000  # atoms looked at
+IONIC = 1.7  # difference of electronegativities from which Pauling calls a bond ionic
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def default_vocabulary(species: Sequence[str], data: Data) -> list[Expression]:
     """The terms that a search may use where none are named.
 
     A fixed core (screened nuclei below the shortest distances of the data), pair, three-body and four-body expansions in several sizes and
-    reaches, embedded densities, and densities as factors. Cutoffs are multiples of the cube root of the volume per atom, radial functions
+    reaches, embedded densities, densities as factors, and learned charges for ionic species. Cutoffs are multiples of the cube root of the volume per atom, radial functions
     start at the shortest distance of the pair. Where there are several species, there are expansions that do not tell neighbours apart beside those
     that do. Arguments: species; data. Returns: a list; any list of terms and expressions may take its place.
     Errors: AlgebraError where the terms have not been imported.
@@ -85,7 +86,16 @@ def default_vocabulary(species: Sequence[str], data: Data) -> list[Expression]:
         words += [_term("Density", cutoff=c, n_max=n, inner=inside[c]) for n in (1, 2, 3)]
         words += [_term("Embedding", cutoff=c, form=f).fix(decay=round(d / unit, 2)) for d in DECAYS for f in ("sqrt", "polynomial")]
         words.append(Scale() * sqrt(_term("Density", cutoff=c, n_max=1, inner=inside[c], positive=True).fix(coefficients=1.0)))
-    return words
+    return words + _charged(species)
+
+
+def _charged(species: Sequence[str]) -> list[Expression]:
+    """Learned charges, where species differ enough in electronegativity for bonds to be ionic."""
+    if len(species) < 2:
+        return []
+    charges = _term("Charges", learn="per species")
+    start = charges.guess(tuple(species))  # type: ignore[attr-defined]  # half of what electronegativities differ by
+    return [_term("Coulomb", charges=charges, accuracy=1e-4)] if max(start) - min(start) > IONIC / 2 else []
 
 
 _REACHES = {"pair": PAIR_REACH, "body": BODY_REACH, "density": DENSITY_REACH}
@@ -114,4 +124,10 @@ def core(vocabulary: Sequence[Expression]) -> list[Expression]:
 def is_energy(word: Expression) -> bool:
     """Whether a word is an energy, to be added, and not a mere factor."""
     free = [t.params()[n] for t in numbers(word) for n in t.params() if n not in dict(t.fixed)]
-    return any(p.unit == "eV" and p.amplitude for p in free) or any(isinstance(leaf, Scale) for leaf in leaves(word).values())
+    plain = any(p.unit == "eV" and p.amplitude for p in free) or any(isinstance(leaf, Scale) for leaf in leaves(word).values())
+    return plain or is_alone(word)
+
+
+def is_alone(word: Expression) -> bool:
+    """Whether a word is an energy that no factor multiplies."""
+    return any(term.alone for term in word.terms())

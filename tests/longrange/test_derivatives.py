@@ -15,6 +15,8 @@ X, Q, H = random_cell(5)
 SUMS = {
     "ewald": {"method": "ewald", "accuracy": 1e-8},
     "mesh": {"method": "mesh", "order": 5, "mesh": (10, 10, 10), "sigma": 1.0, "cutoff": 5.0},
+    "prolate": {"method": "ewald", "accuracy": 1e-8, "split": "prolate"},
+    "prolate mesh": {"method": "mesh", "order": 5, "mesh": (10, 10, 10), "split": "prolate", "cutoff": 5.0, "accuracy": 1e-5},
     "slab": {"method": "ewald", "accuracy": 1e-8, "periodic": [True, True, False]},
     "dispersion": {"p": 6.0, "method": "ewald", "accuracy": 1e-6, "sigma": 1.0},
     "open": {"periodic": [False] * 3},
@@ -23,7 +25,7 @@ SUMS = {
 
 @pytest.mark.parametrize("name", SUMS)
 def test_first_and_second_derivatives(name: str) -> None:
-    """Acceptance 26: gradcheck and gradgradcheck by positions, charges and cell, charged and triclinic."""
+    """Acceptance 26: gradcheck and gradgradcheck by positions, charges and cell, charged and triclinic, either split."""
     sums = longrange.prepare(X, H, net="background", **SUMS[name])
     inputs = [t.clone().requires_grad_() for t in (X, Q, H)]
     assert torch.autograd.gradcheck(sums.potential, inputs, eps=1e-5, atol=1e-6, rtol=1e-5, fast_mode=True)
@@ -94,6 +96,8 @@ def test_forward_mode_and_channels() -> None:
     hessian = torch.func.jacrev(forces)(X)
     assert float((torch.einsum("iajb,jb->ia", hessian, w) - along).abs().max()) < 1e-10
     assert float((hessian - hessian.permute(2, 3, 0, 1)).abs().max()) < 1e-10
+    _, at_once = torch.func.jvp(lambda x: sums.evaluate(x, Q, H).forces, (X,), (w,))
+    assert float((at_once + along).abs().max()) < 1e-11
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's tracer, of any autograd.Function
@@ -119,3 +123,18 @@ def test_third_derivatives_are_refused() -> None:
     (second,) = torch.autograd.grad(first.sum() + (first**2).sum(), x, create_graph=True)
     with pytest.raises(DataError, match="third derivative"):
         torch.autograd.grad(second.sum(), x)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_exported_programs() -> None:
+    """Acceptance 29: torch.export of potentials, and of energies and forces at once; they hold as long as the sum that they name."""
+    sums = longrange.prepare(X, H, net="background", accuracy=1e-8, method="ewald")
+
+    class Both(torch.nn.Module):
+        def forward(self, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            found = sums.evaluate(x, q, H)
+            return sums.potential(x, q, H), found.energy, found.forces
+
+    exported = torch.export.export(Both(), (X, Q)).module()
+    for one, other in zip(exported(X + 0.01, Q), Both()(X + 0.01, Q), strict=True):
+        assert torch.equal(one, other)

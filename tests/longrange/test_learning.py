@@ -152,7 +152,8 @@ def test_the_slope_of_a_loss_of_virials_by_charges() -> None:
     batch, recipe = whole(model.prepare([frame])), Recipe(energy=0.0, forces=0.0, virial=1.0)
 
     def found(at: np.ndarray) -> Loss:
-        return loss(recipe, [frame], batch, missed([frame], batch, model.with_parameters(torch.from_numpy(at))(batch)), 1)
+        change = missed([frame], batch, model.with_parameters(torch.from_numpy(at))(batch))
+        return loss(lambda frame: recipe.squares(frame, 1), [frame], batch, change)
 
     slopes = 2 * slope(model.with_parameters(torch.from_numpy(theta)), batch, found(theta))
     expected = [(found(theta + h).value - found(theta - h).value) / 2e-5 for h in 1e-5 * np.eye(model.size)]
@@ -164,8 +165,8 @@ def test_the_far_part_of_a_leaf_of_a_search_knows_its_cell() -> None:
     """Forces and virials that leaves give under weights of one are those of the model."""
     leaf = Leaf(Coulomb(Charges({"Na": 1, "Cl": -1}), accuracy=1e-6), ("Na", "Cl"))
     batch = whole(leaf.model.prepare(rock_salt(1)))
-    forces, virial = leaf.push(batch, np.ones(batch.atoms), leaf.start)
+    forces, virial = leaf.pulls(batch, leaf.start)(np.ones((batch.atoms, 1)))
     expected = leaf.model(batch)
     assert float(expected.virial.abs().max()) > 1.0
-    np.testing.assert_allclose(forces, expected.forces.numpy(), atol=1e-10)
-    np.testing.assert_allclose(virial, expected.virial.numpy(), atol=1e-10)
+    np.testing.assert_allclose(forces[..., 0], expected.forces.numpy(), atol=1e-10)
+    np.testing.assert_allclose(virial[..., 0], expected.virial.numpy(), atol=1e-10)

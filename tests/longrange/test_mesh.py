@@ -10,9 +10,10 @@ import torch
 
 from composer import longrange
 from composer.ops.native import spline_values
-from composer.ops.plan import best, cost, smooth_even
+from composer.ops.plan import best, cost, density, smooth_even
 from composer.ops.sites import Sites, Values
 from composer.ops.smooth import Smooth
+from composer.ops.splits import Gaussian, candidates
 from tests.longrange.systems import F64, melt_force, random_cell, rms, salt
 
 ROTATION = torch.linalg.qr(torch.randn(3, 3, dtype=F64, generator=torch.Generator().manual_seed(3)))[0]
@@ -25,8 +26,8 @@ def sites(x: torch.Tensor, cell: torch.Tensor) -> Sites:
 def smooth(x: torch.Tensor, q: torch.Tensor, cell: torch.Tensor, sigma: float, order: int = 0, points: int = 0) -> Values:
     """The smooth part on a mesh of points^3, or by a converged sum over k."""
     if not order:
-        return Smooth(1.0, sigma, 1e-13, "ewald")(sites(x, cell), q)[0]
-    return Smooth(1.0, sigma, 1e-13, "mesh", order, (points,) * 3)(sites(x, cell), q)[0]
+        return Smooth(Gaussian(1.0, sigma), 1e-13, "ewald")(sites(x, cell), q)[0]
+    return Smooth(Gaussian(1.0, sigma), 1e-13, "mesh", order, (points,) * 3)(sites(x, cell), q)[0]
 
 
 @pytest.mark.parametrize("order", [4, 5, 6, 7, 8])
@@ -42,7 +43,7 @@ def test_weights(order: int) -> None:
 def test_the_mesh_holds_the_whole_charge() -> None:
     """Acceptance 10."""
     x, q, cell = random_cell()
-    call = Smooth(1.0, 1.0, 1e-4).call(sites(x, cell), q, None, False, order=5)
+    call = Smooth(Gaussian(1.0, 1.0), 1e-4).call(sites(x, cell), q, None, False, order=5)
     call.point(size=torch.tensor([12, 10, 9]), mesh=torch.zeros(12, 10, 9, dtype=F64))
     call.run("mesh_spread")
     assert abs(float(call.tensors["mesh"].sum() - q.sum())) < 1e-14
@@ -115,7 +116,7 @@ def test_odd_orders_on_even_meshes(order: int) -> None:
 
 def full_spectrum(x: torch.Tensor, q: torch.Tensor, cell: torch.Tensor, sigma: float, n: int, window: torch.Tensor) -> float:
     """u A u from the whole complex spectrum of the spread charges, order 6 on n^3 points; window [n] of one axis, squared, in the cube."""
-    call = Smooth(1.0, sigma, 1e-4).call(sites(x, cell), q, None, False, order=6)
+    call = Smooth(Gaussian(1.0, sigma), 1e-4).call(sites(x, cell), q, None, False, order=6)
     call.point(size=torch.tensor([n, n, n]), mesh=torch.zeros(n, n, n, dtype=F64))
     call.run("mesh_spread")
     m = torch.fft.fftfreq(n, 1 / n, dtype=F64)
@@ -222,8 +223,11 @@ def test_the_choice_is_near_the_best_of_its_cost_model(accuracy: float) -> None:
     """Acceptance 31: within 20 % of the best of a fine scan of cutoffs, from 8 to 8000 ions."""
     for n in (1, 3, 10):
         cell, atoms = tuple(map(tuple, (torch.eye(3) * 5.64 * n).tolist())), 8 * n**3
-        found = cost(cell, atoms, accuracy, best(cell, atoms, 1.0, accuracy)[0])
-        assert found < 1.2 * min(cost(cell, atoms, accuracy, float(rc)) for rc in np.geomspace(2, 16, 60))
+        found = cost(cell, atoms, accuracy, *best(cell, atoms, 1.0, accuracy))
+        scan = [
+            (rc, split) for rc in np.geomspace(2, 16, 60) for split in candidates(1.0, float(rc), density(cell, atoms), accuracy, "auto")
+        ]
+        assert found < 1.2 * min(cost(cell, atoms, accuracy, float(rc), split) for rc, split in scan)
 
 
 def test_methods_agree() -> None:

@@ -16,7 +16,8 @@ from composer.ops import dense
 from composer.ops.native import split_values
 from composer.ops.short import Short, neighbors
 from composer.ops.sites import Sites
-from composer.ops.smooth import Smooth, background, own
+from composer.ops.smooth import Smooth
+from composer.ops.splits import Gaussian
 from tests.longrange.systems import DATA, F64, crystal, crystals, melt_force, random_cell, rms, salt, water
 
 POWERS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 6.5)
@@ -53,18 +54,18 @@ def test_nist_water_boxes(box: int) -> None:
     scale, alpha, side = reference["coul_const_K_A"], reference["alpha"], reference["L"]
     sigma = 1 / (math.sqrt(2) * alpha)
     sites = Sites(x, cell[None], torch.ones(1, 3, dtype=torch.bool), torch.tensor([0, len(q)]))
-    kspace = Smooth(1.0, sigma, 1e-6).call(sites, q, None, False, 2 * math.pi / side * math.sqrt(26.5)).run("ewald")[0]
-    itself = own(1.0, sigma) * float(q @ q)
+    kspace = Smooth(Gaussian(1.0, sigma), 1e-6).call(sites, q, None, False, 2 * math.pi / side * math.sqrt(26.5)).run("ewald")[0]
+    itself = Gaussian(1.0, sigma).own * float(q @ q)
     first, second = torch.tensor(bonded).T
     d = x[second] - x[first]
     r = (d - side * (d / side).round()).norm(dim=1).numpy()
     inner = (q[first] * q[second]).numpy()
-    real = Short(1.0, sigma, reference["rc"], neighbors(sites, reference["rc"]))(sites, q)[0]
+    real = Short(Gaussian(1.0, sigma), reference["rc"], neighbors(sites, reference["rc"]))(sites, q)[0]
     found = {
         "fourier": (float(q @ kspace.phi) + itself) / 2,
         "self": -itself / 2,
-        "intra": -float(inner @ split_values(1.0, sigma, 0, r)),
-        "real": float(q @ real.phi) / 2 - float(inner @ split_values(1.0, sigma, 1, r)),
+        "intra": -float(inner @ split_values(Gaussian(1.0, sigma), 0, r)),
+        "real": float(q @ real.phi) / 2 - float(inner @ split_values(Gaussian(1.0, sigma), 1, r)),
         "disp": _lennard_jones(sites, reference["rc"]) / scale,
     }
     for name, value in found.items():
@@ -76,7 +77,7 @@ def _lennard_jones(sites: Sites, cutoff: float) -> float:
     """That of SPC/E between oxygens, kB K, from two sums of pairs."""
     oxygen = torch.tensor([1.0, 0.0, 0.0], dtype=F64).repeat(len(sites.x) // 3)
     pairs = neighbors(sites, cutoff)
-    twelve, six = (float(oxygen @ Short(p, 0.0, cutoff, pairs)(sites, oxygen)[0].phi) / 2 for p in (12.0, 6.0))
+    twelve, six = (float(oxygen @ Short(Gaussian(p, 0.0), cutoff, pairs)(sites, oxygen)[0].phi) / 2 for p in (12.0, 6.0))
     return 4 * 78.19743111 * (3.16555789**12 * twelve - 3.16555789**6 * six)
 
 
@@ -89,17 +90,17 @@ def test_yardsticks_of_another_program() -> None:
     d = x[second] - x[first]
     r = (d - side * (d / side).round()).norm(dim=1).numpy()
     sites = Sites(x, cell[None], torch.ones(1, 3, dtype=torch.bool), torch.tensor([0, len(q)]))
-    kspace = Smooth(1.0, sigma, 1e-6).call(sites, q, None, False, 2 * math.pi / side * math.sqrt(26.5)).run("ewald")[0]
-    itself = own(1.0, sigma) * float(q @ q)
+    kspace = Smooth(Gaussian(1.0, sigma), 1e-6).call(sites, q, None, False, 2 * math.pi / side * math.sqrt(26.5)).run("ewald")[0]
+    itself = Gaussian(1.0, sigma).own * float(q @ q)
     molecule = torch.arange(len(q)) // 3 * 3
     whole = x - side * ((x - x[molecule]) / side).round()
-    slab = Smooth(1.0, sigma, 1e-6).call(Sites(whole, sites.h, sites.pbc, sites.offsets), q, None, False)
+    slab = Smooth(Gaussian(1.0, sigma), 1e-6).call(Sites(whole, sites.h, sites.pbc, sites.offsets), q, None, False)
     empty = torch.empty(0, dtype=F64)
     slab.point(open=torch.tensor([0]), length=torch.tensor([side], dtype=F64), nodes=empty, weights=empty)
     slab.point(lines=torch.tensor([0, 0]))
     found = {
         52.13245734204947: (float(q @ kspace.phi) + itself) / 2,
-        23363.573741866534: -float((q[first] * q[second]).numpy() @ split_values(1.0, sigma, 0, r)),
+        23363.573741866534: -float((q[first] * q[second]).numpy() @ split_values(Gaussian(1.0, sigma), 0, r)),
         -23652.080370504391: -itself / 2,
         0.76210998062866941: float(q @ slab.run("slab")[0].phi) / 2,
     }
@@ -147,15 +148,16 @@ def test_shaken_salt_of_a_thousand_ions() -> None:
 def test_the_split(p: float) -> None:
     """Acceptance 8: both parts make 1/r^p; the spectrum is the transform, by another quadrature; V_LR(0)."""
     r, sigma = np.geomspace(0.05, 14.0, 60), 0.9
-    smooth, short = (split_values(p, sigma, kind, r) for kind in (0, 1))
+    split = Gaussian(p, sigma)
+    smooth, short = (split_values(split, kind, r) for kind in (0, 1))
     assert np.abs((smooth + short) * r**p - 1).max() < 3e-15
-    assert abs(split_values(p, sigma, 0, np.array([1e-9]))[0] / own(p, sigma) - 1) < 1e-14
+    assert abs(split_values(split, 0, np.array([1e-9]))[0] / split.own - 1) < 1e-14
     for k in (0.02, 0.9, 3.1):
         z = mpmath.mpf(sigma**2 * k**2 / 2)
         exact = mpmath.pi**1.5 / mpmath.gamma(p / 2) * mpmath.mpf(2 * sigma**2) ** ((3 - p) / 2) * mpmath.expint((p - 1) / 2, z)
-        assert abs(split_values(p, sigma, 2, np.array([k]))[0] / float(exact) - 1) < 1e-10
+        assert abs(split_values(split, 2, np.array([k]))[0] / float(exact) - 1) < 1e-10
         assert abs(float(dense.spectrum(torch.tensor(k * k, dtype=F64), p, sigma)) / float(exact) - 1) < 1e-10
-    slopes = (split_values(p, sigma, 2, np.sqrt(np.array([1.0 + 1e-5, 1.0 - 1e-5]))), split_values(p, sigma, 5, np.array([1.0])))
+    slopes = (split_values(split, 2, np.sqrt(np.array([1.0 + 1e-5, 1.0 - 1e-5]))), split_values(split, 5, np.array([1.0])))
     assert abs((slopes[0][0] - slopes[0][1]) / 2e-5 / slopes[1][0] - 1) < 1e-7
 
 
@@ -168,7 +170,7 @@ def test_sums_do_not_know_sigma(p: float) -> None:
     wanted = dense.potential(x, q, cell, p)
     assert float((found[0] - wanted).abs().max()) < 1e-10 * float(wanted.abs().max())
     assert float((found[1] - wanted).abs().max()) < 1e-10 * float(wanted.abs().max())
-    assert (background(p, 0.8) == 0) == (p == 3)
+    assert (Gaussian(p, 0.8).background == 0) == (p == 3)
 
 
 def test_dispersion_sum_of_a_lattice() -> None:
@@ -222,9 +224,10 @@ def test_the_accuracy_is_kept(accuracy: float, tilted: bool) -> None:
         x, q, cell = salt(n, 0.15 * a / 5.64, a, tilted)
         exact = longrange.prepare(x, cell, accuracy=1e-12, method="ewald").evaluate(x, q)
         for method in ("mesh", "ewald"):
-            sums = longrange.prepare(x, cell, accuracy=accuracy, method=method)
-            assert sums.describe() == longrange.prepare(x, cell, accuracy=accuracy, method=method).describe()
-            assert rms(sums.evaluate(x, q).forces - exact.forces) < 2 * accuracy * melt_force(q, cell), (a, method)
+            for split in ("gaussian", "prolate"):
+                sums = longrange.prepare(x, cell, accuracy=accuracy, method=method, split=split)
+                assert sums.describe() == longrange.prepare(x, cell, accuracy=accuracy, method=method, split=split).describe()
+                assert rms(sums.evaluate(x, q).forces - exact.forces) < 2 * accuracy * melt_force(q, cell), (a, method, split)
 
 
 X, Q, H = random_cell()
@@ -237,6 +240,7 @@ BAD = {
     "method": ({"method": "fmm"}, "Known are"),
     "wire": ({"periodic": [True, False, False]}, "one direction"),
     "slab of 1/r^2": ({"p": 2.0, "periodic": [True, True, False]}, "p = 1 and p > 3"),
+    "split": ({"split": "prolate", "p": 6.0}, "Known are auto, gaussian"),
     "net": ({"net": "refuse"}, "sum to"),
     "direct": ({"method": "direct"}, "does not converge"),
     "float32": ({"positions": X.float(), "accuracy": 1e-9}, "float32"),
