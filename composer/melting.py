@@ -44,7 +44,7 @@ SOFT, SOFTENED = 0.05, 40  # Å and steps: moves of atoms that came too close th
 
 @dataclass(frozen=True)
 class Melting:
-    """Melting at zero pressure, with the deviation of the mean of the run and, where the fit left a covariance, of the parameters."""
+    """Melting at zero pressure, with the deviation of blocks of the run and, where the fit left a covariance, of the parameters."""
 
     temperature: float  # K
     statistical: float  # K
@@ -155,7 +155,7 @@ class _Block:
             return None
         self.ended, share = float(kelvins.mean()), order(box.atoms, self.peaks) / whole
         heat = _per_atom(self.model, liquid) - _per_atom(self.model, solid)
-        bar = float(kelvins.reshape(BLOCKS, -1).mean(1).std(ddof=1) / np.sqrt(BLOCKS))
+        bar = float(kelvins.reshape(BLOCKS, -1).mean(1).std(ddof=1))  # as if of one block: they hang together, the border moves slowly
         spread = self.spread(solid, liquid, heat)
         return Melting(self.ended, bar, heat, room, share, None if spread is None else self.ended * spread)
 

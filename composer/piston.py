@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from ase import Atoms, units
 
+from composer.errors import DataError
 from composer.neighbors import Batch, needs_rebuild, update
 
 SKIN = 0.25  # of the cutoff
@@ -70,13 +71,14 @@ class Box:
     def run(self, steps: int, kelvin: float | None = None) -> float:
         """Constant enthalpy, or a bath of a temperature (K) that gives new velocities every RENEWAL steps (H. C. Andersen, 1980).
 
-        Returns: the mean temperature of the steps, K.
+        Returns: the mean temperature of the steps, K. Errors: DataError when positions are lost.
         """
         total = 0.0
         for step in range(steps):
             if kelvin is not None and step % RENEWAL == 0:
                 self.warm(kelvin)
-            self._step()
+            with np.errstate(all="ignore"):  # what is not finite is refused by name
+                self._step()
             total += self.temperature
         return total / steps
 
@@ -104,6 +106,9 @@ class Box:
         return (squares + self.virial + squares.sum() / self.x.size) / self.weight * self.free
 
     def _evaluate(self) -> None:
+        if not (np.isfinite(self.x).all() and np.isfinite(self.lengths).all() and self.lengths.min() > 0):
+            found = "Positions or the box became infinite or vanished"
+            raise DataError("Dynamics at constant pressure was asked for", found, "Look at composer.dynamics.repulsive(model)")
         x, cell = torch.from_numpy(self.x), torch.from_numpy(np.diag(self.lengths))[None]
         if self.batch is None or needs_rebuild(self.batch, x, cell):
             self.batch = self.model.prepare(self.atoms, skin=SKIN * self.model.cutoff)

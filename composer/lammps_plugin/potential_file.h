@@ -15,7 +15,7 @@ namespace composer {
 
 inline std::string contents(const std::string &path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw std::runtime_error("the file " + path + " cannot be read; give the potential.txt of an export");
+  if (!file) throw std::runtime_error("the file " + path + " cannot be read; give the potential.txt of an export, with its library beside it");
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();

@@ -54,6 +54,14 @@ def test_pistons_keep_the_enthalpy_and_a_bath_its_temperature(argon: Model) -> N
     assert abs(np.mean(pressures)) < 0.02 * STIFFNESS
 
 
+def test_dynamics_that_explodes_is_one_clear_error(argon: Model) -> None:
+    box = Box(argon, rectangular(crystal()).repeat((4, 4, 3)), STIFFNESS, 10 * units.fs, np.random.default_rng(0))
+    box.weight = 1e-3
+    box.warm(60.0)
+    with pytest.raises(DataError, match="infinite or vanished"):
+        box.run(50)
+
+
 def test_rectangular_cells_and_the_order_of_what_fills_them() -> None:
     cell = rectangular(crystal())
     np.testing.assert_allclose(cell.cell.lengths(), [5.3 / np.sqrt(2)] * 2 + [5.3])
