@@ -2,8 +2,8 @@
 
     phi = composer.longrange.potential(positions, charges, cell)     charge/Å^p; the energy is COULOMB * (charges * phi).sum() / 2
 
-Four numbers make a sum: a width and a cutoff in real space, and either a cutoff in k space or a mesh. `prepare` chooses them from the accuracy
-and keeps the neighbour list, for many calls at nearby positions.
+A split with its cutoff in real space makes a sum, and either a cutoff in k space or a mesh. `prepare` chooses them from the accuracy and keeps the
+neighbour list, for many calls at nearby positions.
 """
 
 from composer.longrange.equilibration import Equilibrated, equilibrate

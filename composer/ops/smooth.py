@@ -24,7 +24,7 @@ def _sizes(mesh: tuple[int, int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Smooth:
-    """phi_i = sum_j u_j V_LR(r_ij) over all images without i itself; see `composer.ops.dense` for V_LR.
+    """phi_i = sum_j u_j V_LR(r_ij) over all images without i itself; see `composer.ops.splits` for V_LR.
 
     `split` divides 1/r^p; `accuracy` is the force error relative to that of a melt; `method` is "auto", "ewald" or "mesh";
     `order` and `mesh` fix a mesh by hand.

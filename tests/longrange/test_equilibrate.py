@@ -54,7 +54,7 @@ def test_forces_and_slopes_are_those_of_the_minimum() -> None:
 
 
 def test_many_structures_and_meshes() -> None:
-    """Acceptance 25: a batch equals its structures, a mesh the sum over k; the number of products is told."""
+    """Acceptance 25: the number of products is told, a batch equals its structures, a mesh the sum over k (splines are not cached)."""
     x, q, h = salt(2)
     chi, eta = 2.0 * q + 0.1 * x[:, 0], torch.full_like(q, 30.0)
     alone = longrange.equilibrate(longrange.prepare(x, h, accuracy=1e-10, method="ewald"), x, chi, eta)

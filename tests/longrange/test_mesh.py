@@ -231,7 +231,7 @@ def test_the_choice_is_near_the_best_of_its_cost_model(accuracy: float) -> None:
 
 
 def test_methods_agree() -> None:
-    """Acceptance 37 in spirit: small systems take the sum over k, large ones a mesh, and both agree."""
+    """Acceptance 37 (its times are in benchmarks): small systems take the sum over k, large ones a mesh, and both agree."""
     for n, method in ((1, "k to"), (5, "mesh")):
         x, q, cell = salt(n)
         assert method in longrange.prepare(x, cell, accuracy=1e-4).describe()
