@@ -23,10 +23,7 @@ USUAL = 0.0115  # k T_m / (bulk modulus times volume of an atom) of many element
 COLD, HEATING, HOTTEST = 0.5, 1.02, 20.0  # where heating starts, by how much at a time, and where it ends; times the usual temperature
 SUPERHEATED = (0.5, 0.7)  # least and largest first guess over the temperature where a crystal heated fast loses its order
 MELTED = 0.15  # order of what is no crystal
-HELD, LOWERED = (
-    2000,
-    0.85,
-)  # steps in which the rest of the order is lost, and their temperature over that where it began, lest the melt boils
+HELD, LOWERED = 2000, 0.85  # steps to lose the rest of the order, at this share of the temperature where that began, lest the melt boils
 BOILED = 0.4  # relative change of volume that is no melting
 BOTH = (0.15, 0.85)  # share of crystal in a box that holds both phases
 FURTHER = 0.05  # least relative change of a guess that left one phase
