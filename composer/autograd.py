@@ -123,21 +123,13 @@ class _Kernels:
         return out.site["e_t"][: self.batch.atoms].clone(), out.forces, or_zeros(out.cells, h)
 
 
-class _Kept(dict):
-    """What a batch keeps for each family of models that share their kernels; it stays in its process."""
-
-    def __reduce__(self) -> tuple:
-        return _Kept, ()
-
-
 @torch.compiler.assume_constant_result
 def _kernels(model: Model, batch: Batch) -> _Kernels:
-    kept = batch.__dict__.setdefault("_autograd", _Kept())
-    family = id(model._kernels)
-    if family not in kept:
+    family = ("autograd", id(model._kernels))  # of models that share their kernels, which what is kept keeps alive
+    if family not in batch.kept:
         with ThreadPoolExecutor(1) as pool:  # transforms and traces of torch belong to a thread: elsewhere, what is kept is plain tensors
-            kept[family] = pool.submit(_Kernels, model, batch).result()
-    return kept[family]
+            batch.kept[family] = pool.submit(_Kernels, model, batch).result()
+    return batch.kept[family]
 
 
 def _at(number: int) -> _Kernels:

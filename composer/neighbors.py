@@ -29,6 +29,13 @@ Array = NDArray[Any]
 _MOST_SITES = 2**31 - 1  # indices are int32
 
 
+class Kept(dict[Any, Any]):
+    """What others have worked out for a batch; it stays in its process."""
+
+    def __reduce__(self) -> tuple:
+        return Kept, ()
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Structures and their neighbours, in tensors on the CPU. S structures, N atoms, G ghosts, E entries of the list.
@@ -54,6 +61,8 @@ class Batch:
     built_positions: Tensor  # float64 [N, 3], where the list was built
     built_cells: Tensor  # float64 [S, 3, 3]
     excluded: Tensor | None = None  # int64 [E, 2], pairs of atoms that charges leave out, if the structures name any
+    kept: Kept = dataclasses.field(init=False, repr=False, default_factory=Kept)  # for these positions
+    kept_by_list: Kept = dataclasses.field(init=False, repr=False, default_factory=Kept)  # for the list, wherever atoms are
 
     @property
     def structures(self) -> int:
@@ -125,7 +134,7 @@ def update(batch: Batch, positions: Tensor, cells: Tensor | None = None) -> Batc
     """
     positions, cells = _places(batch, positions, cells)
     moved = dataclasses.replace(batch, positions=positions, cells=cells)
-    moved.__dict__.update({k: v for k, v in batch.__dict__.items() if k in ("_sites", "_blocks")})  # what kernels derived from the list
+    moved.kept_by_list.update(batch.kept_by_list)
     return moved
 
 

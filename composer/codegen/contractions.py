@@ -10,7 +10,7 @@ from composer.ir.nodes import Node
 from composer.ir.sums import bound_of, static_of
 
 if TYPE_CHECKING:
-    from composer.codegen.cpp import Stage
+    from composer.codegen.stage import Stage
 
 LANES = (8, 4, 2, 1)  # lengths of vectors that a range is cut into
 REGISTERS = 12  # vectors that are summed at once

@@ -9,24 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from composer.codegen.cpp import Stage
 from composer.codegen.layout import Layout
 from composer.codegen.outputs import Output, Table
 from composer.codegen.places import rolled, size_of
 from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Schedule
+from composer.codegen.stage import Stage
 from composer.ir.indices import Neighbor
 from composer.ir.nodes import Node
 
 PRELUDE = Path(__file__).with_name("prelude.cu").read_text(encoding="utf-8")
 BLOCK = 128  # threads of a block
-SPELLINGS = (
-    ("std::", ""),
-    ("#pragma GCC ivdep\n", ""),
-    ("#pragma GCC unroll 1\n", "#pragma unroll 1\n"),
-    ("near.scatter(F, i)", "near.scatter(A, i)"),
-    (", kept, ld, F, G);", ", kept, ld);"),
-)
 
 
 class CudaStage(Stage):
@@ -35,8 +28,6 @@ class CudaStage(Stage):
     `mirrored`: the energy is a sum over pairs that both atoms see alike, so that the force on a site is twice what its own visit brings.
     `by_structure`: gradients of the parameters are summed for each structure, not for each thread.
     """
-
-    vectors = False
 
     def __init__(
         self,
@@ -58,9 +49,7 @@ class CudaStage(Stage):
         return plan if self.streams else Schedule(outputs)
 
     def code(self) -> str:
-        body = "\n".join(self._body())
-        for ours, theirs in SPELLINGS:
-            body = body.replace(ours, theirs)
+        body = self.body()
         kinds = {o.kind for o in self.plan.outputs}
         head = [
             f'extern "C" __global__ void __launch_bounds__({BLOCK}) {self.name}(const __grid_constant__ Args A) {{',
@@ -75,7 +64,7 @@ class CudaStage(Stage):
             "const int si = A.x[i].species; (void)si;",
             *([f"const Collected G = {{A.G + A.home[i] * {self.layout.size}}};"] if "parameter" in kinds and self.by_structure else []),
         ]
-        return "\n".join([*head, body, "}", "}"])
+        return "\n".join([*head, *body, "}", "}"])
 
     def _site_pointers(self) -> list[str]:
         """Named site arrays; those that collect from neighbours do so in a way of their own."""
@@ -112,14 +101,18 @@ class CudaStage(Stage):
         return 7 + (self.plan.uses_length or inverse) + inverse + 3 * self.needs_tangent
 
     def scratch_rows(self) -> int:
-        """Rows of `ld` numbers that one thread needs."""
         return 0 if self.streams or not self.cutoffs else self._gather_rows() + len(self.near) + self.kept + self.plan.row_count
 
-    def _gather(self) -> list[str]:
+    def gather(self) -> list[str]:
         if self.streams:
             return ["near.open(A, i);"]
-        loads = [f"{text}[j] = {self.site_text(field_name(field))}[jj[j]];" for field, text in self.near.items()]
-        return ["near.gather(A, i, cut);", *(["for (int j = 0; j < near.count; ++j) {", *loads, "}"] if loads else [])]
+        return ["near.gather(A, i, cut);", *self.loads()]
+
+    def scatter(self) -> str:
+        return "near.scatter(A, i);"
+
+    def columns(self, slots: int) -> str:
+        return f"near.columns(A, i, {slots}, first, col, weight, slot, kept, ld);"
 
     def nest_code(self, nest: Nest) -> list[str]:
         self.pushes = any(o.kind == "force" for o in nest.sinks)

@@ -14,7 +14,7 @@ from composer.ir.nodes import Node
 from composer.ir.sums import bound_of, static_of
 
 if TYPE_CHECKING:
-    from composer.codegen.cpp import Stage
+    from composer.codegen.stage import Stage
 
 BLOCK = 4  # static indices kept in registers at once
 
@@ -123,7 +123,7 @@ class PlainNest:
         """Force rows start at zero where the first nest with forces does not write all of them."""
         first = next((n for n in self.stage.plan.nests if any(o.kind == "force" for o in n.sinks)), None)
         axes = {o.axis for o in self.nest.sinks if o.kind == "force"}
-        return ["near.zero_forces();"] if first is self.nest and not (self._covers_all() and axes == {0, 1, 2}) else []
+        return [self.stage.zero_forces()] if first is self.nest and not (self._covers_all() and axes == {0, 1, 2}) else []
 
     def _scatters(self) -> list[str]:
         return []
@@ -155,7 +155,7 @@ class PairNest:
                 inner.append(f"acc{m} += {text};")
                 after.append(f"ROW({stage.plan.rows[node]})[j] = acc{m};")
             elif looped:
-                before.append(f"near.zero(ROW({stage.plan.rows[node]}), {stage.cutoffs.index(looped[0].cutoff)});")
+                before.append(stage.zero(f"ROW({stage.plan.rows[node]})", looped[0].cutoff))
                 inner.append(f"ROW({stage.plan.rows[node]})[k] += {text};")
             else:
                 size = size_of(stage.plan.arrays[node])
@@ -169,20 +169,20 @@ class PairNest:
     def _loops(
         self, j: Neighbor, k: Neighbor, outer: list[str], start: list[str], inner: list[str], ends: list[str], after: list[str]
     ) -> list[str]:
-        stage, c = self.stage, self.stage.cutoffs.index(k.cutoff)
-        stop = f"near.stop({c}, sk)"
+        stage = self.stage
+        begin, stop = stage.begin("sk"), stage.stop(k.cutoff, "sk")
         if self.nest.relation == "lt":
-            stop = f"(near.stop({c}, sk) < j ? near.stop({c}, sk) : j)"
-        begin = "(near.begin(sk) > j ? near.begin(sk) : j + 1)" if self.nest.relation == "gt" else "near.begin(sk)"
+            stop = f"({stop} < j ? {stop} : j)"
+        if self.nest.relation == "gt":
+            begin = f"({begin} > j ? {begin} : j + 1)"
         skip = ["if (k == j) continue;"] if self.nest.relation == "ne" else []
-        loop = [*start, "#pragma GCC ivdep", f"for (int k = {begin}, ke = {stop}; k < ke; ++k) {{", *skip, *inner, "}", *ends]
+        loop = [*start, f"IVDEP for (int k = {begin}, ke = {stop}; k < ke; ++k) {{", *skip, *inner, "}", *ends]
         second = (
             ["{ const int sk = 0; (void)sk;", *loop, "}"]
             if stage.species == 1
             else [f"for (int sk = 0; sk < {stage.species}; ++sk) {{", *loop, "}"]
         )
-        c = stage.cutoffs.index(j.cutoff)
-        first = [f"for (int j = near.begin(sj); j < near.stop({c}, sj); ++j) {{", *outer, *second, *after, "}"]
+        first = [f"for (int j = {stage.begin('sj')}; j < {stage.stop(j.cutoff, 'sj')}; ++j) {{", *outer, *second, *after, "}"]
         return (
             ["{ const int sj = 0; (void)sj;", *first, "}"]
             if stage.species == 1

@@ -8,7 +8,7 @@ from composer.ir.nodes import Node
 
 def rolled(head: list[str]) -> list[str]:
     """A short loop over a static range stays a loop: written out, it would make the compiler slow and nothing faster."""
-    return ["#pragma GCC unroll 1", *head] if head else head
+    return [f"ROLLED {head[0]}", *head[1:]] if head else head
 
 
 def in_vectors(sizes: list[int], body: list[str]) -> list[str]:
@@ -18,7 +18,7 @@ def in_vectors(sizes: list[int], body: list[str]) -> list[str]:
         return [*head, *body, *["}"] * len(head)]
     q, last = f"q{len(sizes) - 1}", sizes[-1] - 8
     blocks = [f"for (int b = 0; b < {sizes[-1]}; b += 8) {{", f"const int f = b < {last} ? b : {last};"]
-    return [*head[:-1], *blocks, "#pragma GCC ivdep", f"for (int {q} = f; {q} < f + 8; ++{q}) {{", *body, "}", *["}"] * len(head)]
+    return [*head[:-1], *blocks, f"IVDEP for (int {q} = f; {q} < f + 8; ++{q}) {{", *body, "}", *["}"] * len(head)]
 
 
 def scalars_below(root: Node) -> list[Node]:

@@ -39,6 +39,8 @@ static inline lanes8 totals(lanes8 a, lanes8 b, lanes8 c, lanes8 d, lanes8 e, la
 #define ROW_LENGTH(A) const int64_t ld = (A).ld
 #endif
 #define ROW(n) (rows + (n)*ld)
+#define IVDEP _Pragma("GCC ivdep")
+#define ROLLED _Pragma("GCC unroll 1")
 
 // erfc of any x, without a loop: loops over it become vector code.
 static inline double complementary_error(double x) {

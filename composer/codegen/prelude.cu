@@ -102,6 +102,8 @@ typedef Strided<real> Row;
 typedef Strided<int32_t> Whole;
 __device__ inline Whole whole_numbers(Row row, int64_t thread) { return {(int32_t*)(row.p - thread) + thread, row.step}; }
 #define ROW(n) (rows + (n)*ld)
+#define IVDEP
+#define ROLLED _Pragma("unroll 1")
 
 __device__ inline real complementary_error(real x) { return erfc(x); }
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from composer.errors import BackendError
 from composer.ir.nodes import Node, is_const, make
 
-FUNCTION_NAMES = {f: f"std::{f}" for f in ("exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p")} | {"erfc": "complementary_error"}
+FUNCTION_NAMES = {f: f for f in ("exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p")} | {"erfc": "complementary_error"}
 INLINE_LENGTH = 160
 
 
@@ -98,7 +98,7 @@ class Block:
             case "where":
                 return f"(({a[0]}) < ({a[1]}) ? ({a[2]}) : ({a[3]}))"
             case "norm":
-                return f"std::sqrt({a[0]}*{a[0]} + {a[1]}*{a[1]} + {a[2]}*{a[2]})"
+                return f"sqrt({a[0]}*{a[0]} + {a[1]}*{a[1]} + {a[2]}*{a[2]})"
             case op if op in FUNCTION_NAMES:
                 return f"{FUNCTION_NAMES[op]}({a[0]})"
         raise BackendError(

@@ -18,7 +18,7 @@ from composer.ir.nodes import Node
 from composer.ir.sums import bound_of, static_of
 
 if TYPE_CHECKING:
-    from composer.codegen.cpp import Stage
+    from composer.codegen.stage import Stage
 
 Tile = dict[str, str]  # index key -> its value, as text
 KEPT, SUMMED = (1, 12), (2, 8)  # elements of the last two static ranges that are held in registers at once
@@ -51,16 +51,11 @@ class VectorNest:
         return bool(self.looped) and not any(isinstance(i, Species) for i in (*self.looped, *self.summed))
 
     def code(self) -> list[str]:
+        begin, stop = self.stage.begin("sj"), self.stage.stop(self.index.cutoff, "sj")
         if self.kept:
-            return self._segments(
-                [f"for (int j = near.begin(sj); j < near.stop({self._ring}, sj); j += {LANES}) {{", *self._tiles(KEPT), "}"]
-            )
+            return self._segments([f"for (int j = {begin}; j < {stop}; j += {LANES}) {{", *self._tiles(KEPT), "}"])
         clear = [] if self.by_species or self.stage.species == 1 else [self._clear()]
-        return [*clear, *self._segments([f"const int first = near.begin(sj), stop = near.stop({self._ring}, sj);", *self._tiles(SUMMED)])]
-
-    @property
-    def _ring(self) -> int:
-        return self.stage.cutoffs.index(self.index.cutoff)
+        return [*clear, *self._segments([f"const int first = {begin}, stop = {stop};", *self._tiles(SUMMED)])]
 
     def _segments(self, body: list[str]) -> list[str]:
         if self.stage.species == 1:

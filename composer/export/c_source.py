@@ -1,7 +1,6 @@
 """A model as one dependency-free C file: the loops of its forces kernel, its numbers, and a small interface.
 
-The generator writes its loops in the part that C and C++ share, but for a handful of spellings (`std::`, methods of the neighbourhood), which
-are translated here. Sources: `prelude.c` (gather and scatter of one site), `ending.c` (interface), `potential.h`.
+The generator writes its loops in the part that C and C++ share; how C spells the neighbourhood is said here. Sources: `prelude.c` (gather and scatter of one site), `ending.c` (interface), `potential.h`.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from composer.codegen.cpp import Stage
 from composer.codegen.outputs import Output
+from composer.codegen.places import size_of
+from composer.codegen.stage import Stage
 from composer.model import Model
 from composer.quantities import row
 
@@ -23,11 +23,9 @@ LENGTHS = (136, 264)  # row lengths with code of their own
 class CStage(Stage):
     """One stage as C functions: a body that visits sites, and copies of it for rows of known length."""
 
-    vectors = False
-
     def code(self) -> str:
-        body = _translated("\n".join(self._body()), max(len(self.cutoffs), 1))
-        arrays = [f"real {n}[{size}];" for n, size in self._array_sizes()]
+        body = self.body()
+        arrays = [f"real {n}[{size_of(self.plan.arrays[a])}];" for a, n in self.array_names.items()]
         near = [f"real* __restrict {n} = near.end + {m}*ld; (void){n};" for m, n in enumerate(self.near.values())]
         site = [f"double* site{m} = A->site[{m}]; (void)site{m};" for m in range(len(self.site_arrays))]
         rows = ("d0", "d1", "d2", "len", "inv")
@@ -45,7 +43,7 @@ class CStage(Stage):
             "const int64_t i = A->list ? A->list[n] : n;",
             "const int si = A->species[i]; (void)si;",
         ]
-        return "\n".join([*head, body, "}", "}", self._entry()])
+        return "\n".join([*head, *body, "}", "}", self._entry()])
 
     def _entry(self) -> str:
         cases = [f"case {n}: {self.name}_visit(A, {n}); break;" for n in LENGTHS]
@@ -60,32 +58,29 @@ class CStage(Stage):
             ]
         )
 
-    def _array_sizes(self) -> list[tuple[str, int]]:
-        from composer.codegen.places import size_of
-
-        return [(name, size_of(self.plan.arrays[array])) for array, name in self.array_names.items()]
-
     def scratch_rows(self) -> int:
         return GATHER_ROWS + len(self.near) + self.plan.row_count
 
+    # ---- the neighbourhood in C
 
-def _translated(text: str, rings: int) -> str:
-    """The generator's text as C."""
-    patterns = (
-        (r"std::", ""),
-        (r"complementary_error", "erfc"),
-        (r"#pragma GCC ivdep", "IVDEP"),
-        (r"#pragma GCC unroll 1", "ROLLED"),
-        (r"near\.gather<(\d), (\d), 0>\(A, i, cut\)", rf"gather(&near, A, i, cut, {rings}, \1, \2)"),
-        (r"near\.begin\((\w+)\)", rf"begin_of(&near, {rings}, \1)"),
-        (r"near\.stop\((\w+), (\w+)\)", rf"stop_of(&near, {rings}, \1, \2)"),
-        (r"near\.zero\((.+), \w+\);", r"zero(&near, \1);"),
-        (r"near\.zero_forces\(\)", "zero_forces(&near)"),
-        (r"near\.scatter\(F, i\)", "scatter(&near, A, i)"),
-    )
-    for pattern, new in patterns:
-        text = re.sub(pattern, new, text)
-    return text
+    def gather(self) -> list[str]:
+        flags = f"{len(self.cutoffs)}, {int(self.plan.uses_length)}, {int(self.plan.uses_inverse)}"
+        return [f"gather(&near, A, i, cut, {flags});", *self.loads()]
+
+    def begin(self, species: str) -> str:
+        return f"begin_of(&near, {len(self.cutoffs)}, {species})"
+
+    def stop(self, cutoff: float, species: str) -> str:
+        return f"stop_of(&near, {len(self.cutoffs)}, {self.cutoffs.index(cutoff)}, {species})"
+
+    def zero(self, row: str, cutoff: float) -> str:
+        return f"zero(&near, {row});"
+
+    def zero_forces(self) -> str:
+        return "zero_forces(&near);"
+
+    def scatter(self) -> str:
+        return "scatter(&near, A, i);"
 
 
 def c_source(model: Model) -> str:

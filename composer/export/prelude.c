@@ -10,6 +10,7 @@
 typedef double real;
 #define real(x) ((double)(x))
 #define ROW(n) (rows + (n)*ld)
+#define complementary_error erfc
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Wpass-failed" /* loops that only -ffast-math lets it vectorise */
 #define IVDEP _Pragma("clang loop vectorize(assume_safety)")

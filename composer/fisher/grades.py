@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from composer.evaluate import chunks
 from composer.model import E0, Model
-from composer.model.structures import whole
-from composer.neighbors import Batch, all_positions
 
 Array = NDArray[np.float64]
 KEPT = 1e-6  # singular values of the training atoms' rows below it, relative to the largest, are rounding
@@ -49,17 +46,7 @@ def grades(model: Model, structures: Sequence[Any]) -> Grades:
 
 def sites(model: Model, structures: Any) -> Array:
     """de_i/dtheta of every atom [N, P], without E0."""
-    batch = structures if isinstance(structures, Batch) else model.prepare(structures)
-    each = whole(batch)
-    out = torch.zeros(each.atoms, len(model.flat), dtype=torch.float64)
-    single = replace(each, offsets=torch.arange(each.atoms + 1))  # every atom a structure of its own: gradients are kept apart
-    x = all_positions(each)
-    model.kernel("parameters")(
-        single, model.flat, x, inputs={"seed": torch.ones(each.atoms, dtype=torch.float64)}, into=(None, out), by_structure=True
-    )
-    free = model.free.clone()
-    free[: model.layout.slots[E0].size] = False
-    return out[:, free].numpy()
+    return model.site_jacobian(structures).numpy()[:, model.each(lambda entry: entry.key != E0)]
 
 
 def _parts(model: Model, structures: Sequence[Any]) -> Iterator[Array]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from composer.data import Frame
 from composer.errors import DataError
 from composer.fit.checkpoint import read_checkpoint, write_checkpoint
-from composer.fit.loss import Loss, loss, missed, rmse
+from composer.fit.loss import Change, Loss, loss, missed, rmse
 from composer.fit.memory import enough
 from composer.fit.recipe import Epoch, Recipe, Trained
 from composer.model import E0, Model
@@ -144,7 +144,11 @@ class Descent(ABC):
         """The loss of a part as a mean over `count` frames, and its energies [S]."""
         frames, batch = part
         found = model(batch)
-        return loss(self.recipe, frames, batch, missed(frames, batch, found), count), found.energy.numpy()
+        return self.loss(part, missed(frames, batch, found), count), found.energy.numpy()
+
+    def loss(self, part: Part, change: Change, count: int) -> Loss:
+        """The loss of a change of a part, as a mean over `count` frames."""
+        return loss(lambda frame: self.recipe.squares(frame, count), *part, change)
 
     def ridge(self, theta: Array) -> Array:
         """Half the slope of ridge |theta|^2 [P]; E0 is free."""

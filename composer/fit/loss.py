@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from composer.data import Frame
-from composer.fit.recipe import Recipe
+from composer.fit.weights import Squares
 from composer.model import Model
 from composer.neighbors import Batch, all_positions, fold, motion, virial
 
@@ -30,11 +30,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Loss:
-    """A quadratic form of a change: its value; half its slopes by site energies, seed [N], and by forces and virials, as the `motion` of sites
-    [sites, 3] and cells [S, 3, 3]; sums of plain squares and their counts [3, 2], of E/N, F and W/N."""
+    """A quadratic form of a change: its value; half its slopes by site energies, seed [N], by virials [S, 3, 3], and by forces and virials as
+    the `motion` of sites [sites, 3] and cells [S, 3, 3]; sums of plain squares and their counts [3, 2], of E/N, F and W/N."""
 
     value: float
     seed: Array
+    virial: Array
     moves: Tensor
     cell_moves: Tensor
     squares: Array
@@ -44,7 +45,8 @@ def missed(frames: Sequence[Frame], batch: Batch, found: Any) -> Change:
     """Model minus reference of a Result; what has no reference is left as it is, for `loss` does not look at it."""
     energy, forces, virial = (getattr(found, name).numpy().copy() for name in ("energy", "forces", "virial"))
     for s, (frame, atoms) in enumerate(zip(frames, _atoms(batch), strict=True)):
-        energy[s] -= frame.energy
+        if frame.energy is not None:
+            energy[s] -= frame.energy
         if frame.forces is not None:
             forces[atoms] -= frame.forces
         if frame.stress is not None and frame.volume is not None:
@@ -52,28 +54,30 @@ def missed(frames: Sequence[Frame], batch: Batch, found: Any) -> Change:
     return Change(energy, forces, virial)
 
 
-def loss(recipe: Recipe, frames: Sequence[Frame], batch: Batch, change: Change, count: int) -> Loss:
-    """The loss of a change as a mean over `count` frames, of which these are a part."""
+def loss(weigh: Callable[[Frame], Squares], frames: Sequence[Frame], batch: Batch, change: Change) -> Loss:
+    """The weighted sum of squares of a change in E/N, F and six components of W/N, where a frame has the reference."""
     seed, by_force, by_virial = np.zeros(batch.atoms), np.zeros((batch.atoms, 3)), np.zeros((len(frames), 3, 3))
     value, squares = 0.0, np.zeros((3, 2))
     for s, (frame, atoms) in enumerate(zip(frames, _atoms(batch), strict=True)):
         n = atoms.stop - atoms.start
-        e = change.energy[s] / n
-        value += recipe.energy / count * e**2
-        seed[atoms] = recipe.energy / count * e / n
-        squares[0] += e**2, 1
+        weights = weigh(frame)
+        if frame.energy is not None:
+            e = change.energy[s] / n
+            value += weights.energy * e**2
+            seed[atoms] = weights.energy * e / n
+            squares[0] += e**2, 1
         if frame.forces is not None:
-            f, weight = change.forces[atoms], recipe.forces / (3 * n * count)
-            value += weight * float(np.sum(f**2))
-            by_force[atoms] = weight * f
+            f = change.forces[atoms]
+            by_force[atoms] = weights.forces * f
+            value += float(np.sum(by_force[atoms] * f))
             squares[1] += np.sum(f**2), 3 * n
         if frame.stress is not None and frame.volume is not None:
-            w, weight = np.triu(change.virial[s]) / n, recipe.virial / (6 * count)
-            value += weight * float(np.sum(w**2))
-            by_virial[s] = weight * w / n
+            w = np.triu(change.virial[s]) / n  # 6 components, each once
+            value += weights.virial * float(np.sum(w**2))
+            by_virial[s] = weights.virial * w / n
             squares[2] += np.sum(w**2), 6
     moves, cell_moves = motion(batch, torch.from_numpy(by_force), torch.from_numpy(by_virial))
-    return Loss(value, seed, moves, cell_moves, squares)
+    return Loss(value, seed, by_virial, moves, cell_moves, squares)
 
 
 def slope(model: Model, batch: Batch, of: Loss) -> Array:

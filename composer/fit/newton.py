@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from composer.errors import DataError
 from composer.fit.descent import Descent, Part, State
-from composer.fit.loss import along, loss, slope
+from composer.fit.loss import along, slope
 from composer.fit.recipe import Epoch
 from composer.model import Model
 from composer.model.rows import force_rows, virial_rows
@@ -123,7 +123,7 @@ class Newton(Descent):
         model = self.at(theta)
 
         def of(v: Array) -> Array:
-            parts = [slope(model, b, loss(self.recipe, f, b, along(model, b, v), self.count)) for f, b in self.batches]
+            parts = [slope(model, p[1], self.loss(p, along(model, p[1], v), self.count)) for p in self.batches]
             return np.sum(parts, axis=0) + held * v
 
         return of

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from composer.data import Frame
 from composer.errors import DataError
+from composer.fit.weights import Squares
 from composer.model import Model
 
 
@@ -36,6 +38,10 @@ class Recipe:
         sizes, weights = (self.epochs, self.batch, self.rate, self.last, self.clip), (self.energy, self.forces, self.virial)
         if min(sizes) <= 0 or min(*weights, self.warmup, self.ridge) < 0 or sum(weights) <= 0:
             raise DataError(f"{self} was asked for", "A size is not above zero, or no part of the loss has a weight", "Mend the numbers")
+
+    def squares(self, frame: Frame, count: int) -> Squares:
+        """What the squares of a frame count in the mean over `count` frames."""
+        return Squares(self.energy / count, self.forces / (3 * len(frame.symbols) * count), self.virial / (6 * count))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,14 @@ from composer.data import Frame
 from composer.errors import DataError
 
 Array = NDArray[np.float64]
+
+
+class Squares(NamedTuple):
+    """What the squares of a frame count in a loss: of E/N, of each force component (a number, or [n, 3]) and of each component of W/N."""
+
+    energy: float
+    forces: Array | float
+    virial: float
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,14 @@ class Weights:
         if not isinstance(kind, Mapping):
             size = size / float(kind)
         return size / self._importance(frame) if self.per_frame else size
+
+    def squares(self, frame: Frame) -> Squares:
+        """One over the squares of the targets of a frame; zero for an observable that takes no part."""
+        found = {o: (scale * self.shape(o, frame)) ** -2.0 for o, scale in self.scales.items()}
+        forces = found.get("forces", 0.0)
+        return Squares(
+            float(found.get("energy", 0.0)), np.reshape(forces, (-1, 3)) if np.ndim(forces) else forces, float(found.get("stress", 0.0))
+        )
 
     def _importance(self, frame: Frame) -> float:
         try:

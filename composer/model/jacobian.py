@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +45,22 @@ def jacobian(
     return Jacobian(energy[:, free], forces[free].permute(1, 2, 0), strained[free].permute(1, 2, 3, 0), volume)
 
 
+def site_jacobian(kernel: Callable[[str], Kernel], batch: Batch, flat: Tensor, numbers: Tensor) -> Tensor:
+    """Derivatives of the site energies [N, K] by K of the numbers `flat` [P all] on a full batch, `numbers` their places.
+
+    Of a program of one stage the gradient with every atom as a structure of its own; else, where the energy of a site reads scalars that
+    belong to others, one tangent for each number.
+    """
+    if len(kernel("gradient").code.stages) > 1:
+        columns = [kernel("tangent")(batch, flat, tangents=unit, moves=still).site["e_t"] for unit, still in _units(batch, flat, numbers)]
+        return torch.stack([c[: batch.atoms] for c in columns], dim=1) if columns else torch.zeros(batch.atoms, 0, dtype=torch.float64)
+    each = replace(batch, offsets=torch.arange(batch.atoms + 1))
+    out = torch.zeros(batch.atoms, len(flat), dtype=torch.float64)
+    ones = torch.ones(batch.atoms, dtype=torch.float64)
+    kernel("parameters")(each, flat, all_positions(batch), inputs={"seed": ones}, into=(None, out), by_structure=True)
+    return out[:, numbers]
+
+
 def by_rows(kernel: Callable[[str], Kernel], batch: Batch, numbers: int) -> bool:
     """Whether rows are possible (the energy has one stage) and fewer evaluations of a site than tangents of so many numbers."""
     return 3 * (len(batch.index) + batch.atoms) < numbers * batch.atoms and len(kernel("gradient").code.stages) == 1
@@ -51,11 +69,17 @@ def by_rows(kernel: Callable[[str], Kernel], batch: Batch, numbers: int) -> bool
 def _by_tangents(tangent: Kernel, batch: Batch, flat: Tensor, numbers: Sequence[int], forces: Tensor, strained: Tensor) -> None:
     """Forces [P all, N, 3] and virials [P all, S, 3, 3], one forward derivative for each of the numbers."""
     x = all_positions(batch)
-    still = torch.zeros_like(x)
-    for q in numbers:
-        unit = torch.zeros_like(flat)
-        unit[q] = 1.0
+    for q, (unit, still) in zip(numbers, _units(batch, flat, numbers), strict=True):
         out = tangent(batch, flat, x, tangents=unit, moves=still)
         assert out.forces is not None
         forces[q] = fold(batch, out.forces)
         strained[q] = virial(batch, x, out.forces, out.cells)
+
+
+def _units(batch: Batch, flat: Tensor, numbers: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """A unit tangent of each number, and sites at rest."""
+    still = torch.zeros(batch.sites, 3, dtype=torch.float64)
+    for number in numbers:
+        unit = torch.zeros_like(flat)
+        unit[number] = 1.0
+        yield unit, still

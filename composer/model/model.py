@@ -19,7 +19,7 @@ from composer.errors import AlgebraError
 from composer.ir.nodes import Node, add, parameter
 from composer.model import programs
 from composer.model.entries import E0, Entry, check, element_names, entries_of, known_of, table_of
-from composer.model.jacobian import jacobian
+from composer.model.jacobian import jacobian, site_jacobian
 from composer.model.result import Jacobian, Result
 from composer.model.structures import batch_of, by_structure, whole
 from composer.neighbors import Batch, all_positions, fold, virial
@@ -203,6 +203,11 @@ class Model:
         """Derivatives of energy, forces and virial by the free parameters; `seeds` [N] weigh the site energies."""
         batch = structures if isinstance(structures, Batch) else self.prepare(structures)
         return jacobian(self.kernel, whole(batch), self.flat, self.free, self.staged, seeds)
+
+    def site_jacobian(self, structures: Any) -> Tensor:
+        """Derivatives of the site energies by the free parameters [N, P]."""
+        batch = structures if isinstance(structures, Batch) else self.prepare(structures)
+        return site_jacobian(self.kernel, whole(batch), self.flat, self.free.nonzero().flatten())
 
     @cached_property
     def staged(self) -> list[int] | None:

@@ -93,7 +93,7 @@ def _patch(batch: Batch, owner: Index, atoms: Index, reach: list[Index]) -> tupl
         index=torch.from_numpy(index.astype(np.int32)),
     )
     # what kernels derive from owners is given outright: an atom that is seen here need not have a copy
-    patch.__dict__["_sites"] = (
+    patch.kept_by_list["sites"] = (
         batch.species[copies].contiguous(),
         torch.zeros(len(copies), dtype=torch.int32),
         torch.from_numpy(row.astype(np.int32)),

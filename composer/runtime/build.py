@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -13,6 +14,8 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +25,13 @@ from composer.errors import BackendError
 from composer.runtime import cache
 
 _ALWAYS = ("-std=c++17", "-fPIC")
-_TRIAL = '#include <cmath>\nextern "C" double composer_trial(double x) { return std::exp(x); }\n'
+_TRIAL = """#include <cmath>
+#ifdef _OPENMP
+#include <omp.h>
+extern "C" int composer_threads() { return omp_get_max_threads(); }
+#endif
+extern "C" double composer_trial(double x) { return std::exp(x); }
+"""
 _LINES_SHOWN = 12
 _loaded: dict[str, ctypes.CDLL] = {}
 
@@ -89,7 +98,7 @@ def doctor() -> dict[str, str]:
 
 
 def find_compiler() -> Compiler:
-    """The C++ compiler to use: the command in the environment variable CXX, else g++, else clang++.
+    """The C++ compiler to use: the command in the environment variable CXX, else g++, clang++, or the one in the wheel `ziglang`.
 
     Errors: BackendError when none is there.
     """
@@ -98,7 +107,7 @@ def find_compiler() -> Compiler:
 
 @functools.lru_cache
 def _find_compiler(wanted: str, path: str) -> Compiler:
-    commands = [tuple(shlex.split(wanted))] if wanted else [("g++",), ("clang++",)]
+    commands = [tuple(shlex.split(wanted))] if wanted else [("g++",), ("clang++",), *_in_a_wheel()]
     for command in commands:
         if shutil.which(command[0], path=path):
             said = _run([*command, "--version"])
@@ -106,8 +115,14 @@ def _find_compiler(wanted: str, path: str) -> Compiler:
     raise BackendError(
         "A C++ compiler was needed to build the kernels of an expression",
         f"CXX names {wanted!r}, which is not there" if wanted else "CXX is not set, and there is neither g++ nor clang++ on PATH",
-        "Install one (apt install g++, dnf install gcc-c++, xcode-select --install) or name one: export CXX=/path/to/g++",
+        "Install one (apt install g++, dnf install gcc-c++, xcode-select --install; without such rights: pip install ziglang) "
+        "or name one: export CXX=/path/to/g++",
     )
+
+
+def _in_a_wheel() -> list[tuple[str, ...]]:
+    """The clang of the wheel `ziglang`, for those who may install nothing but wheels; it has no OpenMP."""
+    return [(sys.executable, "-m", "ziglang", "c++", "-fno-sanitize=undefined")] if importlib.util.find_spec("ziglang") else []
 
 
 @functools.cache
@@ -170,8 +185,9 @@ def _accepted(compiler: Compiler, wanted: tuple[str, ...], cpu: str) -> tuple[st
 def _probe(compiler: Compiler, wanted: tuple[str, ...], workplace: Path) -> tuple[str, ...]:
     def works(flags: tuple[str, ...]) -> bool:
         try:
-            _compile(compiler, flags, _TRIAL, workplace)
-        except BackendError:
+            with tempfile.TemporaryDirectory(dir=workplace) as folder:  # of its own: what bears a known path is not loaded again
+                ctypes.CDLL(str(_compile(compiler, flags, _TRIAL, Path(folder))))
+        except (BackendError, OSError):  # OSError: built, but it lacks what it needs when it runs, as the library of OpenMP
             return False
         return True
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from composer.codegen.cpp import PRELUDE, Stage
+from composer.codegen.cpp import PRELUDE, CppStage
 from composer.codegen.layout import Layout
 from composer.codegen.outputs import Output as OutputNode
 from composer.codegen.program import Global, Program
@@ -92,8 +92,8 @@ def _plain(operation: Global) -> list:
     return [list(operation.operator), operation.source, operation.target, operation.other, operation.tangent, operation.factor]
 
 
-def _stages(name: str, program: Program, layout: Layout, arrays: list[str], whole: bool) -> tuple[list[Stage], str]:
-    stages = [Stage(f"{name}_{n}", outputs, layout, arrays, whole) for n, outputs in enumerate(program.stages)]
+def _stages(name: str, program: Program, layout: Layout, arrays: list[str], whole: bool) -> tuple[list[CppStage], str]:
+    stages = [CppStage(f"{name}_{n}", outputs, layout, arrays, whole) for n, outputs in enumerate(program.stages)]
     return stages, "\n".join(s.code() for s in stages)
 
 
@@ -244,25 +244,23 @@ def unit(kernels: list[Kernel], species: int, length: int = 0) -> str:
 
 def blocks(batch: Batch) -> Tensor:
     """Ranges of atoms [blocks + 1]: whole structures if there are several, else equal pieces."""
-    found = batch.__dict__.get("_blocks")
-    if found is None:
+    if "blocks" not in batch.kept_by_list:
         if batch.structures > 1:
             wanted = torch.linspace(0, batch.atoms, BLOCKS + 1, dtype=torch.float64)
             found = torch.unique(batch.offsets[torch.searchsorted(batch.offsets.double(), wanted).clamp(max=batch.structures)])
         else:
             found = torch.unique(torch.linspace(0, batch.atoms, BLOCKS + 1, dtype=torch.float64).round().long())
-        batch.__dict__["_blocks"] = found.contiguous()
-    return batch.__dict__["_blocks"]
+        batch.kept_by_list["blocks"] = found.contiguous()
+    return batch.kept_by_list["blocks"]
 
 
 def _sites(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Species and owner of all sites [sites], structure of each atom [atoms]."""
-    found = batch.__dict__.get("_sites")
-    if found is None:
+    if "sites" not in batch.kept_by_list:
         owner = batch.owner
         home = torch.repeat_interleave(torch.arange(batch.structures, dtype=torch.int32), batch.offsets.diff())
-        found = batch.__dict__["_sites"] = (batch.species[owner].contiguous(), owner.int(), home)
-    return found
+        batch.kept_by_list["sites"] = (batch.species[owner].contiguous(), owner.int(), home)
+    return batch.kept_by_list["sites"]
 
 
 def check_species(batch: Batch, count: int) -> None:

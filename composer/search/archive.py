@@ -62,6 +62,12 @@ class Trial:
         """Energy and force error, parameters, cost: lower is better."""
         return (self.energy, self.forces, float(self.parameters), self.cost)
 
+    @property
+    def held_out(self) -> str:
+        """The held-out errors that there are, and P, in words."""
+        errors = (("E", self.energy, "meV/atom"), ("F", self.forces, "eV/Å"))
+        return "  ".join([*(f"{name} {value:.4g} {unit}" for name, value, unit in errors if np.isfinite(value)), f"P {self.parameters}"])
+
     def row(self) -> dict[str, Any]:
         """What a table shows."""
         names = (

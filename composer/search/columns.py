@@ -7,8 +7,7 @@ their present numbers; a tensor holds those of all products of the free numbers 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +23,7 @@ from composer.search.study import Study
 Array = NDArray[np.float64]
 Key = tuple[Any, ...]
 REFERENCE, OFFSET, E0 = ("reference",), ("offset",), ("E0",)
+WIDE = 2  # weights for each function from which sparse products are less work than kernels
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Columns:
     def __init__(self, study: Study, order: Order, places: list[int], batch: Batch) -> None:
         self.study, self.order, self.places, self.batch = study, order, places, batch
         self._values: dict[str, Array] = {}
+        self._pulls: dict[str, Callable[[Array], tuple[Array, Array]]] = {}
 
     def of(self, key: Key) -> Observables:
         match key:
@@ -73,6 +74,12 @@ class Columns:
             total += part
         return total
 
+    def pull(self, digest: str, seeds: Array) -> tuple[Array, Array]:
+        """Forces [N, 3, k] and virials [S, 3, 3, k] of a leaf under weights of the sites [N, k]."""
+        if digest not in self._pulls:
+            self._pulls[digest] = self.leaf(digest).pulls(self.batch, self.theta(digest))
+        return self._pulls[digest](seeds)
+
     def _empty(self, width: int) -> Observables:
         atoms, structures = self.batch.atoms, self.batch.structures
         return Observables(np.zeros((structures, width)), np.zeros((atoms, 3, width)), np.zeros((structures, 3, 3, width)))
@@ -87,9 +94,9 @@ class Columns:
         found = self._empty(1)
         found.energy[:, 0] = self._by_structure(self.value(polynomial))
         for digest in polynomial.leaves:
-            forces, virial = self.leaf(digest).push(self.batch, self.value(polynomial.derivative(digest)), self.theta(digest))
-            found.forces[:, :, 0] += forces
-            found.virial[:, :, :, 0] += virial
+            forces, virial = self.pull(digest, self.value(polynomial.derivative(digest))[:, None])
+            found.forces[...] += forces
+            found.virial[...] += virial
         return found
 
     def _block(self, multiplier: Polynomial, digest: str, wanted: tuple[int, ...] | None) -> Observables:
@@ -101,11 +108,9 @@ class Columns:
         if constant is None:
             columns = leaf.columns(self.batch, self.theta(digest))[:, chosen]  # [N, p]
             for other in multiplier.leaves:
-                slope = self.value(multiplier.derivative(other))
-                for k in range(len(chosen)):
-                    forces, virial = self.leaf(other).push(self.batch, slope * columns[:, k], self.theta(other))
-                    found.forces[:, :, k] += forces
-                    found.virial[:, :, :, k] += virial
+                forces, virial = self.pull(other, self.value(multiplier.derivative(other))[:, None] * columns)
+                found.forces[...] += forces
+                found.virial[...] += virial
         return found
 
     def _tensor(self, monomial: tuple[str, ...]) -> Observables:
@@ -114,32 +119,35 @@ class Columns:
         columns = [p.columns(self.batch, p.start) if p.size else p.values(self.batch, p.start)[:, None] for p in parts]
         widths = [c.shape[1] for c in columns]
         found = self._empty(int(np.prod(widths)))
-        for chosen in np.ndindex(*widths):
-            place = int(np.ravel_multi_index(chosen, widths))
-            found.energy[:, place] = self._by_structure(np.prod([c[:, k] for c, k in zip(columns, chosen, strict=True)], axis=0))
+        found.energy[...] = self._by_structure(self._products(columns))
         forces, virial = found.forces.reshape(-1, 3, *widths), found.virial.reshape(-1, 3, 3, *widths)
         for n, part in enumerate(parts):
-            others = [range(w) if k != n else (None,) for k, w in enumerate(widths)]
-            for chosen in itertools.product(*others):
-                seeds = np.prod(
-                    [np.ones(self.batch.atoms), *(c[:, k] for c, k in zip(columns, chosen, strict=True) if k is not None)], axis=0
-                )
-                index = tuple(slice(None) if k is None else k for k in chosen)
-                f, w = self._by_leaf(part, seeds)
-                forces[(slice(None), slice(None), *index)] += f
-                virial[(slice(None), slice(None), slice(None), *index)] += w
+            others = widths[:n] + widths[n + 1 :]
+            f, w = self._under(part, self._products(columns[:n] + columns[n + 1 :]))
+            forces += np.moveaxis(f.reshape(-1, 3, *others, widths[n]), -1, 2 + n)
+            virial += np.moveaxis(w.reshape(-1, 3, 3, *others, widths[n]), -1, 3 + n)
         return found
 
-    def _by_leaf(self, leaf: Leaf, seeds: Array) -> tuple[Array, Array]:
-        """Forces [N, 3, p] and virials [S, 3, 3, p] of the functions of a leaf; p = 1 where it has no free number."""
-        if leaf.size:
-            found = leaf.observables(self.batch, seeds, leaf.start)
-            return found.forces, found.virial
-        forces, virial = leaf.push(self.batch, seeds, leaf.start)
-        return forces[..., None], virial[..., None]
+    def _products(self, columns: Sequence[Array]) -> Array:
+        """All products of columns [N, p], one of each, the last ones fastest [N, K]."""
+        found = np.ones((self.batch.atoms, 1))
+        for c in columns:
+            found = (found[:, :, None] * c[:, None, :]).reshape(len(c), -1)
+        return found
+
+    def _under(self, leaf: Leaf, seeds: Array) -> tuple[Array, Array]:
+        """Forces [N, 3, k, p] and virials [S, 3, 3, k, p] of the functions of a leaf under weights [N, k]; p = 1 without a free number."""
+        if not leaf.size:
+            forces, virials = self.pull(leaf.digest, seeds)
+            return forces[..., None], virials[..., None]
+        if not leaf.staged and seeds.shape[1] > WIDE * leaf.size:  # few functions under many weights
+            each = [leaf.pulls(self.batch, unit)(seeds) for unit in np.eye(leaf.size)]
+            return np.stack([f for f, _ in each], axis=-1), np.stack([w for _, w in each], axis=-1)
+        found = [leaf.observables(self.batch, seed, leaf.start) for seed in seeds.T]
+        return np.stack([f.forces for f in found], axis=-2), np.stack([f.virial for f in found], axis=-2)
 
     def _by_structure(self, site: Array) -> Array:
-        return np.add.reduceat(site, self.batch.offsets.numpy()[:-1])
+        return np.add.reduceat(site, self.batch.offsets.numpy()[:-1], axis=0)
 
 
 def union(orders: Iterable[tuple[Key, Iterable[int]]]) -> dict[Key, tuple[int, ...]]:

@@ -7,10 +7,9 @@ ranked and (where it is linear in each leaf) fitted without compiling anything n
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +21,11 @@ from composer.errors import AlgebraError, BackendError, ComposerError
 from composer.fit.linear import structure
 from composer.fit.prior import penalty_root
 from composer.model import E0, Entry, Model, programs
+from composer.model.jacobian import site_jacobian
 from composer.neighbors import Batch, all_positions, fold, virial
 from composer.runtime.build import libraries
 from composer.runtime.kernel import Kernel, row_length
+from composer.search.pulls import pulls
 
 Array = NDArray[np.float64]
 
@@ -131,28 +132,7 @@ class Leaf:
         if self.cover is not None:
             return self.cover.columns(batch, self.cover.start)[:, self.places]
         key = ("columns", self.digest, b"" if self.linear else theta.tobytes())
-        return _cached(batch, key, lambda: self._columns(batch, theta))
-
-    def _columns(self, batch: Batch, theta: Array) -> Array:
-        flat = self.at(theta)
-        if self.staged:
-            return self._columns_by_tangents(batch, flat)
-        each = dataclasses.replace(batch, offsets=torch.arange(batch.atoms + 1))
-        out = torch.zeros(batch.atoms, self.model.layout.size, dtype=torch.float64)
-        one = torch.ones(batch.atoms, dtype=torch.float64)
-        self.model.kernel("parameters")(
-            each, flat, positions=all_positions(batch), inputs={"seed": one}, into=(None, out), by_structure=True
-        )
-        return out.numpy()[:, self.flat]
-
-    def _columns_by_tangents(self, batch: Batch, flat: Tensor) -> Array:
-        still = torch.zeros(batch.sites, 3, dtype=torch.float64)
-        found = []
-        for place in self.flat:
-            unit = torch.zeros_like(flat)
-            unit[place] = 1.0
-            found.append(self.model.kernel("tangent")(batch, flat, tangents=unit, moves=still).site["e_t"][: batch.atoms].numpy())
-        return np.stack(found, axis=1)
+        return _cached(batch, key, lambda: site_jacobian(self.model.kernel, batch, self.at(theta), torch.from_numpy(self.flat)).numpy())
 
     def values(self, batch: Batch, theta: Array) -> Array:
         """Site values [N]."""
@@ -183,13 +163,24 @@ class Leaf:
         skip = len(self.species)  # E0 stands first
         return Observables(*(a.numpy()[..., skip:] for a in (found.energy, found.forces, found.virial)))
 
-    def push(self, batch: Batch, seeds: Array, theta: Array) -> tuple[Array, Array]:
-        """Forces [N, 3] and virials [S, 3, 3] of sum_i s_i x_i at parameters theta."""
+    def pulls(self, batch: Batch, theta: Array) -> Callable[[Array], tuple[Array, Array]]:
+        """The function from weights of the sites [N, k] to forces [N, 3, k] and virials [S, 3, 3, k] of sum_i s_i x_i at theta."""
         if self.plain:
-            return np.zeros((batch.atoms, 3)), np.zeros((batch.structures, 3, 3))
-        out = self.model.kernel("seeded")(batch, self.at(theta), inputs={"seed": torch.from_numpy(np.ascontiguousarray(seeds))})
-        assert out.forces is not None
-        return fold(batch, out.forces).numpy(), virial(batch, all_positions(batch), out.forces, out.cells).numpy()
+            return lambda seeds: (np.zeros((batch.atoms, 3, seeds.shape[1])), np.zeros((batch.structures, 3, 3, seeds.shape[1])))
+        kernel = self.model.kernel("seeded")
+        if len(kernel.code.stages) == 1:
+            return pulls(kernel, batch, self.at(theta))
+        return lambda seeds: self._pushed(batch, seeds, theta)
+
+    def _pushed(self, batch: Batch, seeds: Array, theta: Array) -> tuple[Array, Array]:
+        """What `pulls` gives, with one call of the kernel for each of the weights."""
+        x, forces, virials = all_positions(batch), [], []
+        for seed in torch.from_numpy(np.ascontiguousarray(seeds.T)):
+            out = self.model.kernel("seeded")(batch, self.at(theta), x, {"seed": seed})
+            assert out.forces is not None
+            forces.append(fold(batch, out.forces).numpy())
+            virials.append(virial(batch, x, out.forces, out.cells).numpy())
+        return np.stack(forces, axis=-1), np.stack(virials, axis=-1)
 
 
 def build(leaves: Iterable[Leaf], kinds: Sequence[str], batch: Batch) -> dict[str, str]:
@@ -227,9 +218,8 @@ def _still(batch: Batch, seeds: Array) -> Observables:
     return Observables(energy, np.zeros((batch.atoms, 3, 1)), np.zeros((batch.structures, 3, 3, 1)))
 
 
-def _cached(batch: Batch, key: tuple, made):  # type: ignore[no-untyped-def]
+def _cached(batch: Batch, key: tuple[str, str, bytes], made: Callable[[], Any]) -> Any:
     """One value of each kind and leaf is kept with the batch."""
-    kept = batch.__dict__.setdefault("_leaves", {})
-    if kept.get(key[:2], (None,))[0] != key:
-        kept[key[:2]] = (key, made())
-    return kept[key[:2]][1]
+    if batch.kept.get(key[:2], (None,))[0] != key:
+        batch.kept[key[:2]] = (key, made())
+    return batch.kept[key[:2]][1]

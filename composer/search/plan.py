@@ -45,6 +45,7 @@ class Bank:
         self.study, self.mapper = study, mapper
         self._static: dict[Key, tuple[int, ...]] = {}
         self._leaves: dict[str, Expression] = {}
+        self._blocks: set[str] = set()
         self._sheet: Sheet | None = None
         for word in vocabulary:
             self.add(plan(study, word, {}, study.leaves.of(word)))
@@ -52,6 +53,7 @@ class Bank:
     def add(self, made: Plan) -> None:
         """Have the columns of a plan as far as they depend on no number."""
         self._leaves |= known(self.study, made)
+        self._blocks |= {leaf.source.digest for leaf, _, _ in made.blocks}
         wanted = union([(k, p) for _, k, p in made.blocks if self.static(k)])
         for key, places in wanted.items():
             self._static[key] = tuple(sorted({*self._static.get(key, ()), *places}))
@@ -71,8 +73,8 @@ class Bank:
         return False
 
     def build(self) -> dict[str, str]:
-        """Compile what the blocks need; returns why some leaves could not be, by digest."""
-        blocks = sorted({k[2] for k in self._static if k[0] == "block"})
+        """Compile what the blocks of all plans need; returns why some leaves could not be, by digest."""
+        blocks = sorted(self._blocks)
         multipliers = sorted({d for k in self._static for d in k[1].leaves})
         batch = self.study.batches[0]
         leaves = {d: self.study.leaves[self._leaves[d]].source for d in (*blocks, *multipliers)}

@@ -52,7 +52,7 @@ class Progress:
 
     def trial(self, trial: Trial, trials: Sequence[Trial]) -> None:
         """A trial was noted."""
-        found = trial.reason if trial.failed else f"E {trial.energy:.4g} meV/atom  F {trial.forces:.4g} eV/Å  P {trial.parameters}"
+        found = trial.reason if trial.failed else trial.held_out
         expected = (
             ""
             if trial.predicted is None or trial.realised is None

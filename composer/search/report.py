@@ -93,8 +93,7 @@ def _winner(search: Search, winner: Trial, model: Model) -> str:
     weights = Weights(**winner.weights) if winner.weights else None
     rows = [
         ("fitted numbers P", f"{winner.parameters} (E0 included)"),
-        ("held-out energy RMSE", f"{winner.energy:.4g} meV/atom"),
-        ("held-out force RMSE", f"{winner.forces:.4g} eV/Å"),
+        ("held-out RMSE", winner.held_out),
         ("cost", f"{winner.cost:.3g} operations for each atom and step, counted at the density of the data"),
         ("weights", str(weights)),
         ("strength of the prior", f"{winner.strength:.1e}"),

@@ -141,14 +141,14 @@ class Search:
         except DataError as error:
             return f"search: {error}"
         return (
-            f"search: {len(self.trials)} trials, {self.ranked} neighbours ranked, {self.stopped}; best E {best.energy:.4g} meV/atom, "
-            f"F {best.forces:.4g} eV/Å, P {best.parameters}; rank correlation of predicted and realised gains {self.spearman:.2f}"
+            f"search: {len(self.trials)} trials, {self.ranked} neighbours ranked, {self.stopped}; best {best.held_out}; "
+            f"rank correlation of predicted and realised gains {self.spearman:.2f}"
         )
 
     def __str__(self) -> str:
         lines = [self.line(), f"{'P':>4s} {'E meV/atom':>11s} {'F eV/Å':>9s} {'operations':>11s}  expression"]
         lines += [
-            f"{t.parameters:4d} {t.energy:11.4g} {t.forces:9.4g} {t.cost:11.3g}  {t.expression}"
+            f"{t.parameters:4d} {t.energy:11.4g} {t.forces:9.4g} {t.cost:11.3g}  {t.expression}".replace(" nan", "   -")
             for t in sorted(self.pareto, key=lambda t: t.parameters)
         ]
         return "\n".join(lines)

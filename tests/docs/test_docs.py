@@ -9,7 +9,7 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
 TUTORIALS = sorted(DOCS.glob("tutorials/*.md"))
-HOW_TO = [DOCS / "how-to" / name for name in ("nep.md", "long_range.md")]
+HOW_TO = [DOCS / "how-to" / name for name in ("nep.md", "long_range.md", "terms.md", "search.md", "uncertainty.md")]
 
 
 def blocks(page: Path) -> list[tuple[int, str]]:

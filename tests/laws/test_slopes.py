@@ -65,6 +65,7 @@ def test_jacobian_is_the_slope_by_each_parameter(subject: Subject) -> None:
     step = 1e-5
     ahead, behind = (model.with_parameters(model.theta + s * step * v)(batch) for s in (1, -1))
     assert_slope(jacobian.energy @ v, ahead.energy, behind.energy, step)
+    assert_slope(model.site_jacobian(batch) @ v, ahead.energies, behind.energies, step)
     if model.size > len(model.species):  # beyond E0
         assert_slope(jacobian.forces @ v, ahead.forces, behind.forces, step)
         assert_slope(jacobian.virial @ v, ahead.virial, behind.virial, step)

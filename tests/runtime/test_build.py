@@ -113,8 +113,25 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "CXX" in doctor()["problem"]
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BackendError, match=r"neither g\+\+ nor clang\+\+"):
+    monkeypatch.setattr(build, "_in_a_wheel", list)
+    with pytest.raises(BackendError, match=r"neither g\+\+ nor clang\+\+.*pip install ziglang"):
         library(SOURCE.format(0))
+
+
+def test_without_a_compiler_on_the_path_the_one_in_a_wheel_serves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("ziglang")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = build.find_compiler()
+    assert "ziglang" in found.command and "clang" in found.version
+
+
+def test_a_flag_whose_library_is_missing_is_left_out(tmp_path: Path) -> None:
+    """A compiler that takes -fopenmp and links nothing for it; in a process of its own, where nobody else has loaded that library."""
+    bare = wrapper(tmp_path / "bare++", 'case "$*" in *-shared*) set -- $(echo "$*" | sed s/-fopenmp//);; esac')
+    program = "from composer.runtime import build; print(*build.compile_flags(build.find_compiler()))"
+    found = subprocess.run([sys.executable, "-c", program], env={**os.environ, "CXX": bare}, capture_output=True, text=True, check=True)
+    assert "-std=c++17" in found.stdout and "-fopenmp" not in found.stdout
 
 
 def test_a_failing_compiler_is_quoted() -> None:

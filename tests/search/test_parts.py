@@ -22,6 +22,7 @@ from composer.search.cost import cost
 from composer.search.cover import Leaves, covers
 from composer.search.expansion import Expansion
 from composer.search.inherit import numbers
+from composer.search.leaf import Leaf
 from composer.search.moves import neighbours, normal
 from composer.search.noise import SLACK, TRIFLE, margin, noise
 from composer.search.plan import Bank
@@ -38,6 +39,25 @@ def study(words: list[Expression], data: composer.Data | None = None, **more: ob
     data = planted(SMALL + ANGLES, count=8) if data is None else data
     reach = max(Model(t, ["Si"]).cutoff for w in words for t in w.terms())
     return Study(data, Weights(), np.arange(len(data)) % 4, tuple(covers(words, ["Si"])), reach, **more)  # type: ignore[arg-type]
+
+
+def test_pulls_equal_the_kernel_under_each_weight() -> None:
+    """Several species, an image of itself in a small cell, a molecule; forces do not vanish."""
+    cell = Frame(("C", "Si", "Si"), np.array([[0.0, 0, 0], [1.4, 1.1, 0.2], [0.3, 2.0, 1.9]]), np.diag([3.1, 3.3, 3.6]), (True, True, True))
+    open_ = Frame(("Si", "C"), np.array([[0.0, 0, 0], [1.5, 0.4, 0.3]]), np.zeros((3, 3)), (False, False, False))
+    batch = Model(Pair(cutoff=5.0), ["C", "Si"]).prepare([cell, open_])
+    seeds = np.random.default_rng(0).normal(size=(batch.atoms, 3))
+    for expression in (
+        Pair(cutoff=4.5, n_max=3),
+        ThreeBody(cutoff=4.0, n_max=2, l_max=2),
+        sqrt(Density(cutoff=3.5, n_max=1, positive=True)),
+    ):
+        leaf = Leaf(expression, ("C", "Si"))
+        theta = np.random.default_rng(1).uniform(0.5, 1.5, leaf.size)
+        found, wanted = leaf.pulls(batch, theta)(seeds), leaf._pushed(batch, seeds, theta)
+        for ours, kernels in zip(found, wanted, strict=True):
+            assert np.abs(kernels).max() > 1e-3
+            np.testing.assert_allclose(ours, kernels, atol=1e-12 * np.abs(kernels).max())
 
 
 def test_search_22_equal_expressions_have_one_key_and_unlike_ones_two() -> None:
