@@ -1,6 +1,7 @@
 """Fits: planted models are found, methods agree, what was held out was held out."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,11 @@ def test_a_length_with_a_pole_at_zero_does_not_jump_across_it(label):
     for k, atoms in enumerate(crystals):
         atoms.rattle(0.12, seed=k)
         atoms.info["config_type"] = "salt"
-    some, _ = label(salt(1500.0, 0.3), crystals).split(test=0.25, by="frame", seed=1)
-    fitted = fit(salt(1000.0, 0.33), some, Weights(energy=0.01, forces=0.1, stress=0.02), quiet=True)
-    assert fitted.train.forces.rmse < 1e-4
-    np.testing.assert_allclose(fitted.model.parameters["PairFormula.rho"], 0.3, rtol=1e-3)
+    data = label(salt(1500.0, 0.3), crystals)
+    for seed, start in itertools.product(range(4), (0.33, 0.4)):  # a third of them went astray
+        some, _ = data.split(test=0.25, by="frame", seed=seed)
+        fitted = fit(salt(1000.0, start), some, Weights(energy=0.005 + 0.005 * (seed % 2), forces=0.1, stress=0.02), quiet=True)
+        np.testing.assert_allclose(fitted.model.parameters["PairFormula.rho"], 0.3, rtol=1e-3)
 
 
 def test_a_model_says_what_it_was_fitted_to(shaken, label, tmp_path):
