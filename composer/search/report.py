@@ -49,11 +49,13 @@ code { font-size: 13px; overflow-wrap: anywhere; } img { max-width: 100%; height
 
 
 def report(search: Search, path: str | Path = "report.html", crystals: Properties | None = None) -> Path:
-    """Write the report of a search. Arguments: path; crystals, what `composer.properties` gave for the best model (None: it is asked).
+    """Write the report of a search, where no trial may win about the best that was refused.
 
-    Errors: DataError where no model may win, or the file cannot be written.
+    Arguments: path; crystals, what `composer.properties` gave for the best model (None: it is asked).
+    Errors: DataError where no trial was fitted, or the file cannot be written.
     """
-    winner, model = search.winner, search.best
+    winner = search.refused or search.winner
+    model = search.best if search.refused is None else search.model(winner)
     held_out = errors_held_out(search, winner)
     sections = [
         _winner(search, winner, model),
@@ -89,7 +91,8 @@ def errors_held_out(search: Search, trial: Trial) -> tuple[str, Errors]:
 
 
 def _winner(search: Search, winner: Trial, model: Model) -> str:
-    data = search.study.data
+    data, refused = search.study.data, winner.stable is False
+    survived = {"full": "10 ps of NVE at 300 K and of NVT at 1000 K survived; repulsive", "short": "checked shortly"}
     weights = Weights(**winner.weights) if winner.weights else None
     rows = [
         ("fitted numbers P", f"{winner.parameters} (E0 included)"),
@@ -98,16 +101,12 @@ def _winner(search: Search, winner: Trial, model: Model) -> str:
         ("weights", str(weights)),
         ("strength of the prior", f"{winner.strength:.1e}"),
         ("method", winner.method),
-        (
-            "dynamics",
-            {"full": "10 ps of NVE at 300 K and of NVT at 1000 K survived; repulsive", "short": "checked shortly"}.get(
-                winner.checked, "not checked"
-            ),
-        ),
+        ("dynamics", winner.reason if refused else survived.get(winner.checked, "not checked")),
         ("data", f"{data!r}, sha256 {data.hash[:16]}"),
     ]
     formula = f"<p><code>E = E0 + {escape(str(model.expression))}</code></p>"
-    return f"<h1>The best potential found</h1>{formula}{_table(('', ''), rows, text=2)}<div class='wide'>{table(model.expression)}</div>"
+    title = "No potential may win: the best one that was refused" if refused else "The best potential found"
+    return f"<h1>{title}</h1>{formula}{_table(('', ''), rows, text=2)}<div class='wide'>{table(model.expression)}</div>"
 
 
 def _errors(winner: Trial, found: tuple[str, Errors]) -> str:
