@@ -112,7 +112,7 @@ def fit(
     saved = fitted.model.export(out).folder if out.suffix == ".txt" else fitted.model.save(out)
     parts = {"train": fitted.model.evaluate(train)} | ({"test": fitted.model.evaluate(rest)} if rest is not None else {})
     text = "\n\n".join(f"{name}\n{errors}" for name, errors in parts.items()) + f"\n\nwrote {saved}"
-    payload = {"expression": repr(expr), "parameters": fitted.model.size, "file": saved}
+    payload = {"expression": repr(expr), "parameters": fitted.model.size, "file": saved, "warnings": fitted.notes}
     return Answer(text, payload | {name: _errors(errors) for name, errors in parts.items()})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from composer.evaluate import evaluate, merge
 from composer.fit import first_order
 from composer.fit.checking import check_data, check_species
 from composer.fit.epochs import fit_epochs
+from composer.fit.gaps import gaps
 from composer.fit.gauges import gauges_of
 from composer.fit.levenberg import Step, minimise
 from composer.fit.linear import Structure, structure
@@ -90,6 +91,9 @@ def fit(
         said = check_data(model, train, _quickly)
         if not quiet:
             print(said, flush=True)
+    notes, report = gaps(model, train), reporter(quiet)
+    for note in notes:
+        report(f"fit: warning: {note}", None)
     first_order_only = epochs is not None or method in ("lbfgs", "adam") or (method == "auto" and model.size > LARGE)
     if neutrality is not None and (first_order_only or not neutrality > 0):
         raise DataError(
@@ -101,10 +105,11 @@ def fit(
         if method not in ("auto", "adam", "newton"):
             found = "Epochs are passes of Adam, or second-order steps"
             raise DataError(f"A fit by {method!r} in epochs was asked for", found, 'Write method="adam" or method="newton"')
-        return fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method)
+        return replace(fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method), notes=notes)
     if method == "newton":
         raise DataError("A fit by Newton steps was asked for", "Their number was not given", "Write epochs=50")
-    return _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, reporter(quiet), restarts, neutrality).run()
+    fitting = _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, report, restarts, neutrality)
+    return replace(fitting.run(), notes=notes)
 
 
 def _quickly(model: Model, data: Data) -> Model:

@@ -19,7 +19,7 @@ class Fitted:
     Arguments: model; train, errors on what was fitted; cv, errors on frames held out by group (None where there were no folds); history of
     the cost; weights used; ridge, strength of the prior relative to the data's information; stress_offset (eV/atom) of the data's stress,
     which is no part of the model; chi2_shares, share of chi^2 by (observable, config_type); method; totals, raw totals (e) of learned charges
-    of each frame, by term.
+    of each frame, by term; notes, what the data cannot tell of the model.
     """
 
     model: Model
@@ -32,12 +32,14 @@ class Fitted:
     chi2_shares: dict[tuple[str, str], float]
     method: str
     totals: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [
             f"{self.model}",
             f"fitted by {self.method}, {len(self.history)} evaluations; prior strength {self.ridge:.1e}",
             f"weights: {self.weights}",
+            *(f"warning: {note}" for note in self.notes),
         ]
         if self.stress_offset:
             lines.append(f"stress offset of the data {self.stress_offset:+.4f} eV/atom x N/V (taken into account, not in the model)")
