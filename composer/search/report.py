@@ -126,7 +126,7 @@ def _spread(errors: Errors, observable: str, places: NDArray[np.intp], draws: in
 def _worth(search: Search, winner: Trial, model: Model) -> str:
     """What `composer.fisher` says of the model, with the weights of its fit."""
     weights = Weights(**winner.weights) if winner.weights else None
-    found = fisher(model, search.study.data, weights, search.study.offset)
+    found = fisher(model, search.study.data, weights)
     note = "<p class='note'><code>composer.fisher(model, data, weights).summary()</code> at the fitted numbers.</p>"
     pictures = _picture(found.plot(), "spectrum")
     if len(found.blocks) > 1:

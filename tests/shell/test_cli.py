@@ -95,7 +95,7 @@ def test_search_and_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 def test_demo_writes_a_model_a_report_and_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silicon: Model) -> None:
     def search(train: Any, **options: Any) -> Any:
         assert options["seconds"] == 2.0 and str(options["storage"]).startswith(str(tmp_path))
-        return SimpleNamespace(best=silicon, report=lambda path, crystals: Path(path).write_text("<html>"))
+        return SimpleNamespace(refused=None, best=silicon, report=lambda path, crystals: Path(path).write_text("<html>"))
 
     monkeypatch.setattr(composer, "search", search)
     text = call("demo", "--folder", str(tmp_path / "demo"), "--seconds", "2")
