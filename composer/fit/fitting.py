@@ -20,6 +20,7 @@ from composer.evaluate import Errors, evaluate, merge
 from composer.fit import first_order
 from composer.fit.checking import check_data, check_species
 from composer.fit.epochs import fit_epochs
+from composer.fit.gaps import gaps
 from composer.fit.gauges import gauges_of
 from composer.fit.levenberg import Point, Step, minimise
 from composer.fit.linear import Structure, structure
@@ -83,12 +84,15 @@ def fit(
         said = check_data(model, train, _quickly)
         if not quiet:
             print(said, flush=True)
+    notes, report = gaps(model, train), reporter(quiet)
+    for note in notes:
+        report(f"fit: warning: {note}", None)
     if epochs is not None:
-        return fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method).sign(train, seed)
-    made = _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, reporter(quiet), restarts, neutrality)
-    fitted = made.run()
+        return replace(fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method), notes=notes).sign(train, seed)
+    made = _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, report, restarts, neutrality)
+    fitted = replace(made.run(), notes=notes)
     if abs(fitted.stress_offset) > PLAUSIBLE:
-        fitted = replace(replace(made, offset=False).run(), refused_offset=fitted.stress_offset)
+        fitted = replace(replace(made, offset=False).run(), refused_offset=fitted.stress_offset, notes=notes)
     return fitted.sign(train, seed)
 
 

@@ -19,8 +19,9 @@ class Fitted:
 
     Arguments: model; train, errors on what was fitted; cv, errors on frames held out by group (None where there were no folds); history of
     the cost; weights used; ridge, strength of the prior relative to the data's information; stress_offset (eV/atom) of the data's stress,
-    which is no part of the model; refused_offset (eV/atom), one that was too large to be an error of the data; chi2_shares, share of chi^2 by (observable, config_type); method; totals, raw totals (e) of learned charges
-    of each frame, by term.
+    which is no part of the model; refused_offset (eV/atom), one that was too large to be an error of the data; chi2_shares, share of chi^2
+    by (observable, config_type); method; totals, raw totals (e) of learned charges of each frame, by term; notes, what the data cannot tell
+    of the model.
     """
 
     model: Model
@@ -34,12 +35,14 @@ class Fitted:
     method: str
     totals: dict[str, np.ndarray] = field(default_factory=dict)
     refused_offset: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [
             f"{self.model}",
             f"fitted by {self.method}, {len(self.history)} evaluations; prior strength {self.ridge:.1e}",
             f"weights: {self.weights}",
+            *(f"warning: {note}" for note in self.notes),
         ]
         if self.stress_offset:
             lines.append(
