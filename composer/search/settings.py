@@ -46,7 +46,7 @@ def check_limits(budget: int, seconds: float | None, max_parameters: int, max_co
 
 def check_words(vocabulary: Any, start: Any) -> list[Expression]:
     """The words of a vocabulary as a list. Errors: AlgebraError where there are none, or one is no expression."""
-    words = list(vocabulary) if isinstance(vocabulary, Iterable) and not isinstance(vocabulary, str) else [vocabulary]
+    words: list[Any] = list(vocabulary) if isinstance(vocabulary, Iterable) and not isinstance(vocabulary, str) else [vocabulary]
     strange = [w for w in (*words, *([] if start is None else [start])) if not isinstance(w, Expression)]
     if strange or not words:
         raise AlgebraError(
