@@ -67,11 +67,10 @@ class PairFormula(Term):
 
 
 def _start(name: str, value: Any) -> float:
-    if not is_number(value) or not math.isfinite(value):
-        found = f"Its {name} is {value!r}, and one finite number starts all pairs"
-        advice = f"Write {name}=1.0; numbers by pair go into model.with_parameters"
-        raise AlgebraError("A pair potential was asked for by a formula", found, advice)
-    return float(value)
+    if is_number(value) and math.isfinite(value):
+        return float(value)
+    found = f"Its {name} is {value!r}, and one finite number starts all pairs"
+    raise AlgebraError("A formula was given", found, f"Write {name}=1.0; numbers by pair go into model.with_parameters")
 
 
 def read(formula: str, names: dict[str, Any]) -> tuple[Any, set[str]]:
