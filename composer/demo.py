@@ -56,9 +56,11 @@ def demo(folder: str | Path = "demo", seconds: float = SECONDS, budget: int = BU
     train, test = data.split(test=0.2, by="group", seed=seed)
     workers = 2 if (os.cpu_count() or 1) > 1 else None
     result = composer.search(train, budget=budget, seconds=seconds, seed=seed, storage=folder / "search", executor=workers)
+    report = folder / "report.html"
+    if result.refused is not None:
+        result.report(report)  # the error that follows says what to do
     errors = result.best.evaluate(train), result.best.evaluate(test)
     model = result.best.save(folder / "si.composer")
-    report = folder / "report.html"
     crystals = composer.properties(result.best, data)
     result.report(report, crystals)
     return Demo(result.best, *errors, crystals, (model, report))

@@ -13,6 +13,7 @@ from composer.neighbors import Batch, needs_rebuild, update
 
 SKIN = 0.25  # of the cutoff
 PERIOD = 50  # steps: the time scale of the box, over 2 pi
+LOST = 3.0  # factor of a length of the box
 RENEWAL = 100  # steps between new velocities of a bath
 
 
@@ -106,8 +107,9 @@ class Box:
         return (squares + self.virial + squares.sum() / self.x.size) / self.weight * self.free
 
     def _evaluate(self) -> None:
-        if not (np.isfinite(self.x).all() and np.isfinite(self.lengths).all() and self.lengths.min() > 0):
-            found = "Positions or the box became infinite or vanished"
+        stretch = self.lengths / self.start.cell.lengths()
+        if not (np.isfinite(self.x).all() and (stretch > 1 / LOST).all() and (stretch < LOST).all()):
+            found = f"The box has changed by more than a factor of {LOST:g}, or positions became infinite"
             raise DataError("Dynamics at constant pressure was asked for", found, "Look at composer.dynamics.repulsive(model)")
         x, cell = torch.from_numpy(self.x), torch.from_numpy(np.diag(self.lengths))[None]
         if self.batch is None or needs_rebuild(self.batch, x, cell):

@@ -78,6 +78,10 @@ class Charges(Term):
         """The charges before the mean is taken off: what they sum to is shared out over all atoms, however far they are."""
         return dataclasses.replace(self, neutral=False) if self.learned else None
 
+    def given_charges(self) -> dict[str, float]:
+        """The charges of the species where they are given and no mean is taken off."""
+        return {} if self.neutral else dict(self.values)
+
     def number(self, symbol: str) -> float:
         if symbol not in dict(self.values):
             raise AlgebraError(f"The charge of {symbol} was asked for", f"Known are {dict(self.values)}", f'Add "{symbol}": ... to Charges')

@@ -48,6 +48,11 @@ class ExteriorPotential(Term):
         """Width (Å) of the charges whose field is kept."""
         return self.cutoff / 6
 
+    def features(self, env: Environment) -> list[tuple[int, int, Node]]:
+        """phi_tp with their species t and the place of their exponent p."""
+        j = env.neighbors(self.cutoff)
+        return [(t, n, self.feature(env, j, p, t)) for n, p in enumerate(self.exponents) for t in env.species]
+
     def feature(self, env: Environment, j: NeighborAtom, p: int, t: int) -> Node:
         """phi_tp."""
         channel = env.table("species", lambda a: float(a == t))[()]
@@ -56,6 +61,4 @@ class ExteriorPotential(Term):
         return operate(("smooth", float(p), self.sigma, self.accuracy), channel) - sum_over(j, near, species=t)
 
     def site(self, env: Environment) -> Node:
-        j = env.neighbors(self.cutoff)
-        pairs = [(n, p, t) for n, p in enumerate(self.exponents) for t in env.species]
-        return total(self.coefficients[t, n] * self.feature(env, j, p, t) for n, p, t in pairs)
+        return total(self.coefficients[t, n] * phi for t, n, phi in self.features(env))

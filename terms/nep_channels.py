@@ -21,6 +21,7 @@ class Channels:
     neurons: int
     version: int
     elements: tuple[tuple[str, float, float], ...]
+    extra: Any
 
     def check(self) -> None:
         pairs = (self.cutoff, self.n_max, self.basis)
@@ -47,6 +48,9 @@ class Channels:
             raise AlgebraError(
                 "NEP was asked for", f"elements = {self.elements}", 'Give symbols with two lengths in Å: (("Te", 8.0, 4.0),)'
             )
+        if self.extra is not None and not hasattr(self.extra, "features"):
+            found = f"extra = {self.extra}, which states no features"
+            raise AlgebraError("NEP was asked for", found, "Write extra=ExteriorPotential(cutoff=6, exponents=(1, 6))")
         longer = [c for c in (self.cutoff, *(e[1:] for e in self.elements)) if c[1] > c[0]]
         if longer:
             found = "The angular cutoff stands second and is the longer one"
@@ -83,6 +87,15 @@ class Channels:
         return self.l_max[0] + sum(bool(f) for f in self.l_max[1:])
 
     @property
+    def extras(self) -> int:
+        """Number of features of each species that come from far."""
+        return self.extra.size
+
+    def far(self, env: Any) -> list[tuple[int, int, Any]]:
+        """Features from far, with their species and place."""
+        return self.extra.features(env)
+
+    @property
     def size(self) -> int:
         """Number of descriptors."""
         return self.radials + self.blocks * self.angulars
@@ -112,6 +125,10 @@ class Channels:
     def start_angular_weights(self) -> Any:
         """[blocks, angulars, neurons], variance 2/(size + neurons)."""
         return self._random("more weights", self.blocks, self.angulars, self.neurons) * math.sqrt(2 / (self.size + self.neurons))
+
+    def start_extra_weights(self) -> Any:
+        """[extras, neurons], variance 2/(size + neurons)."""
+        return self._random("extra weights", self.extras, self.neurons) * math.sqrt(2 / (self.size + self.neurons))
 
     def start_bias(self) -> Any:
         """[neurons]"""

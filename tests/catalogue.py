@@ -68,6 +68,17 @@ TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
         THREE,
     ),
     "NEP5, radial": (NEP(cutoff=(4.5, 3.5), n_max=(2, 0), basis=(3, 0), l_max=(0, 0, 0), neurons=9, version=5), ONE),
+    "NEP with the far field": (
+        NEP(
+            cutoff=(4.0, 3.5),
+            n_max=(1, 0),
+            basis=(2, 2),
+            l_max=(1, 0, 0),
+            neurons=2,
+            extra=ExteriorPotential(cutoff=4.5, exponents=(1, 6), accuracy=1e-12),
+        ),
+        TWO,
+    ),
     "ZBL, cosine": (ZBL(switch="cosine", inner=1.0, outer=3.0), THREE),
     "ZBL, by radii": (ZBL(switch="cosine", outer=3.0, factor=1.1), TWO),
     "ZBL, by pair": (ZBL(switch="cosine", pairs=(("Si", "Si", 0.9, 2.9, 0.2, 3.2, 0.5, 0.9, 0.3, 0.4, 0.1, 0.2),)), ONE),
@@ -89,6 +100,13 @@ COMPOSED: dict[str, tuple[Expression, tuple[str, ...]]] = {
     ),
     "network and pairs": (
         ZBL(switch="cosine", outer=2.5) + NEP(cutoff=(4.0, 3.5), n_max=(1, 1), basis=(2, 2), l_max=(1, 0, 0), neurons=2) + Pair(cutoff=4.0),
+        TWO,
+    ),
+    "charges from a network": (
+        NEP(cutoff=(4.0, 3.5), n_max=(1, 0), basis=(2, 2), l_max=(1, 0, 0), neurons=2)
+        + Coulomb(
+            Charges(NEP(cutoff=(4.0, 3.0), n_max=(0, 0), basis=(2, 1), l_max=(0, 0, 0), neurons=2)), accuracy=1e-12, cutoff=4.0, sigma=1.2
+        ),
         TWO,
     ),
     "fixed and frozen": (Morse(cutoff=5.0).fix(width=1.4).freeze("length") * (1 + Density(cutoff=4.0)), ONE),

@@ -121,6 +121,10 @@ class Term(Expression):
         """A site scalar whose sum over each structure should be zero, and need not be: it is told, and a fit may be asked to mind it."""
         return None
 
+    def given_charges(self) -> dict[str, float]:
+        """Charges (e) by species that are given and should sum to zero in a periodic structure; none where the term has no such."""
+        return {}
+
     def terms(self) -> list[Term]:
         """The term itself and those that its fields are made of, which have parameters too."""
         found = {term.canonical: term for term in (self, *super().terms())}

@@ -11,9 +11,10 @@ from composer.data.frame import Frame
 from composer.units import convert
 
 MOVED, STRAINED = 0.4, 0.05  # Å and relative: further apart, the trapezoid rule is no judge
-TRIED, FEWEST = 400, 5  # pairs looked at in each kind of frame, and pairs needed for a judgement
-CLEAR = 0.6  # share of the spread of energies that the line must explain
-APART = 1.6  # factor beyond which units are wrong, not numbers
+TRIED, FEWEST = 400, 10  # pairs looked at in each kind of frame, and pairs needed for a judgement
+CLEAR = 0.6  # share of the squares that the line must explain
+APART = 2.5  # factor beyond which units are wrong: atoms shaken by 0.15 Å make the trapezoid rule overrate the work by 1.5
+NEAR = 1.8  # factor within which a scale is that of a unit, for the same reason
 UNITS = {"forces": ("Ha/bohr", "Ry/bohr", "kcal/mol/Å", "meV/Å"), "energy": ("Ha", "Ry", "kcal/mol", "meV")}
 
 
@@ -21,8 +22,9 @@ def force_scale(frames: Sequence[Frame]) -> tuple[float, int] | None:
     """How much larger changes of energy are than the work of the forces, and the number of pairs of frames that tell.
 
     Between two frames a and b of one kind, E_b - E_a = -s (F_a + F_b)·dx/2 + t (V_a s_a + V_b s_b):strain/2 by the trapezoid rule; s is
-    1 where energies and forces belong together. Arguments: frames. Returns: (s, pairs), or None where too few pairs are close or no
-    line goes through them.
+    1 where energies and forces belong together. What t takes up is taken off, and s is the ratio of the sizes of the rest, not a slope:
+    the error of the rule lies in the work. Arguments: frames. Returns: (s, pairs), or None where too few pairs are close or no line
+    goes through them.
     """
     kinds: dict[tuple[object, ...], list[Frame]] = {}
     for frame in frames:
@@ -32,9 +34,12 @@ def force_scale(frames: Sequence[Frame]) -> tuple[float, int] | None:
     rows = rows[np.abs(rows[:, 1]) > 1e-2 * np.abs(rows[:, 1]).max(initial=1e-6)]  # by symmetry forces often do nothing
     if len(rows) < FEWEST or np.abs(rows[:, 0]).max() < 1e-6:  # eV
         return None
-    slopes, *_ = np.linalg.lstsq(rows[:, 1:], rows[:, 0], rcond=None)
-    left = rows[:, 0] - rows[:, 1:] @ slopes
-    return (float(slopes[0]), len(rows)) if left @ left < (1 - CLEAR) * (rows[:, 0] @ rows[:, 0]) else None
+    strained = rows[:, 2] / max(np.linalg.norm(rows[:, 2]), 1e-300)
+    change, work = (rows[:, :2] - np.outer(strained, strained @ rows[:, :2])).T
+    sizes, product = np.linalg.norm(change) * np.linalg.norm(work), float(change @ work)
+    if product**2 <= CLEAR * sizes**2:
+        return None
+    return float(np.sign(product) * np.linalg.norm(change) / np.linalg.norm(work)), len(rows)
 
 
 def force_note(frames: Sequence[Frame]) -> str | None:
@@ -46,13 +51,15 @@ def force_note(frames: Sequence[Frame]) -> str | None:
     said = f"energies change by {scale:.3g} times what the forces do (from {count} pairs of close frames): "
     if scale < 0:
         return said + "the forces have the wrong sign? units={'forces': '-eV/Å'} turns it"
-    likely = [f"units={{'{name}': '{unit}'}}" for name in UNITS for unit in UNITS[name] if _fits(scale, name, unit)]
+    off = {f"units={{'{name}': '{unit}'}}": _off(scale, name, unit) for name in UNITS for unit in UNITS[name]}
+    likely = [unit for unit in sorted(off, key=off.__getitem__) if off[unit] < NEAR]
     return said + ("try " + " or ".join(likely) if likely else "look at their units and keys")
 
 
-def _fits(scale: float, name: str, unit: str) -> bool:
+def _off(scale: float, name: str, unit: str) -> float:
+    """The factor, at least 1, between a scale and that of a unit."""
     factor = convert(1.0, unit, "eV/Å" if name == "forces" else "eV")
-    return abs(np.log(scale / (factor if name == "forces" else 1 / factor))) < np.log(1.3)
+    return float(np.exp(abs(np.log(scale / (factor if name == "forces" else 1 / factor)))))
 
 
 def _pairs(frames: Sequence[Frame]) -> Iterator[tuple[float, float, float]]:

@@ -173,6 +173,9 @@ def _parts(expr: Expression) -> tuple[Term, Term | None]:
     whole = len(operands) == (len(expr.operands) if isinstance(expr, Sum) else 1)
     neps = [p for p in operands if isinstance(p, Term) and type(p).__name__ == "NEP"]
     others = [p for p in operands if isinstance(p, Term) and type(p).__name__ == "ZBL" and p.data().get("switch") == "cosine"]
+    if neps and neps[0].data().get("extra"):
+        found = "Its network sees the far field (extra), for which the format has no place"
+        raise AlgebraError(f"{expr} was to be written to a nep.txt file", found, "Save it with model.save(path), or leave extra out")
     if not whole or len(neps) != 1 or len(others) != len(operands) - 1 or len(operands) > 2:
         raise AlgebraError(
             f"{expr} was to be written to a nep.txt file",

@@ -50,7 +50,8 @@ def read_nep_in(path: str | Path) -> NepIn:
     for key, given in fixed.items():
         advice = "Train energies, forces and virials of a new model; one of a file is read by composer.read_model and fitted further"
         raise _refusal(path, f"{key} {' '.join(given)} asks for something else than a new model of energies", advice)
-    known: Words = {d.split()[0]: [*d.split()[1:]] for d in DEFAULTS.split(", ")} | words
+    known: Words = {d.split()[0]: list(d.split()[1:]) for d in DEFAULTS.split(", ")}
+    known |= words
     file = _file(path, known)
     weights = [_numbers(path, known, f"lambda_{x}", (1,), float)[0] for x in "efv"]
     if min(weights) < 0 or max(weights) == 0:

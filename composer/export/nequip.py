@@ -100,7 +100,8 @@ def write(model: Model, folder: Path, shown: str) -> str:
     """Write the exported program and the package that is compiled from it for this processor."""
     keep(traced(model), folder, metadata(model), PACKAGE)
     style, newton = ("nequip", "off") if reads_neighbours(model) else ("allegro", "on")
-    return "\n".join([f"newton {newton}", f"pair_style {style}", f"pair_coeff * * {shown}/{PACKAGE} {' '.join(model.species)}"])
+    lines = [f"newton {newton}", f"pair_style {style}", f"pair_coeff * * {shown}/{PACKAGE} {' '.join(model.species)}"]
+    return "In an input, with units metal, of a LAMMPS with pair_nequip_allegro:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def check_engine(folder: Path, model: Model) -> Engine:

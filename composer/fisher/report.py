@@ -136,10 +136,9 @@ class FisherReport:
     def prices(self) -> dict[str, float]:
         """Wald price of removing each term: the rise of chi2 with the rest refitted, in units of the residual variance.
 
-        What a term multiplies goes with it: its numbers are no part of the rest.
+        What it alone multiplies goes with it. A factor is priced by a refit: what it multiplied is another thing without it.
         """
-        found = worth.prices(self.model, self.physical.rescale(1.0 / self.slope))
-        return {name: price / float(self.solution.variance) for name, price in found.items()}
+        return {name: price / float(self.solution.variance) for name, price in worth.prices(self).items()}
 
     # ---- statistics
 

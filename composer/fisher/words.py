@@ -6,25 +6,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.spectrum import DETERMINED
+
 if TYPE_CHECKING:
     from composer.fisher.report import FisherReport
 
 REDUNDANT = 1.0  # degrees
-WEAK = 1e-10  # eigenvalues below this share of l_1 are not determined
 CHEAP = 10.0  # rise of chi2 per number, in residual variances, below which a term hardly matters
 
 
 def summary(report: FisherReport) -> str:
     """What the data determine, which terms matter, which directions are open."""
     spectrum, size = report.spectrum, report.model.size
-    determined = spectrum.rank(WEAK)
+    determined = spectrum.rank()
     lines = [
         f"{size} fitted numbers on {len(report.data)} frames in {len(report.groups)} independent groups; noise {report.weights}.",
-        f"The data determine {determined} of {len(spectrum.eigenvalues)} directions (eigenvalues above {WEAK:.0e} of the largest); "
+        f"The data determine {determined} of {len(spectrum.eigenvalues)} directions (eigenvalues above {DETERMINED:.0e} of the largest); "
         f"N_eff = {report.n_eff:.1f} above 1e-8, {spectrum.decades:.1f} decades, condition number {report.condition:.1e}.",
     ]
     if len(report.spectra) > 1:
-        alone = [f"{o} {s.rank(WEAK)}" for o, s in report.spectra.items() if o != "all"]
+        alone = [f"{o} {s.rank()}" for o, s in report.spectra.items() if o != "all"]
         lines.append(f"Alone they determine: {', '.join(alone)}.")
     if report.gauge_dimension:
         lines.append(f"{report.gauge_dimension} flat direction(s) of the expression itself (products share their scale) were set aside.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 import analysis
 from analysis import Factor
 from composer.algebra import Constant, Expression, Function, Product, Sum, Term
+from composer.fit.gauges import gauges_of
+from composer.fit.levenberg import minimise
 from composer.fit.linear import structure
 from composer.model import Entry, Model
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 RIDGE = 1e-12  # relative to l_1: it holds what the data leave free, and changes nothing else
+ROUGHLY, REFIT = 1e-4, 12  # relative fall of chi2 at which the refit without a factor ends, and most evaluations of it
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,17 @@ def angles(factor: Factor, gauge: Array, columns: list[list[int]]) -> Array:
     return out
 
 
-def prices(model: Model, factor: Factor) -> dict[str, float]:
-    """Rise of chi2 when a term is removed, with what it alone multiplies, and the rest refitted; `factor` by the numbers themselves."""
-    polynomial, labels = structure(model).polynomial, model.expression.labels()
+def prices(report: FisherReport) -> dict[str, float]:
+    """Rise of chi2 when a term is removed, with what it alone multiplies, and the rest refitted.
+
+    By Wald, exact for linear numbers; a factor beside which something stays is priced by a refit, for what it multiplied has other columns
+    without it.
+    """
+    model, labels = report.model, report.model.expression.labels()
+    polynomial = structure(model).polynomial
     amplitudes, everything = blocks(model, lambda e: e.key in polynomial), blocks(model)
     theta, found = model.theta.numpy(), {}
+    factor = report.physical.rescale(1.0 / report.slope)
     for term in model.expression.terms():
         name = labels[term.digest]
         if name in amplitudes:
@@ -78,8 +88,32 @@ def prices(model: Model, factor: Factor) -> dict[str, float]:
             gone = [c for digest, label in labels.items() if digest not in left for c in everything.get(label, [])]
             alone = np.zeros(len(theta))
             alone[amplitudes[name]] = theta[amplitudes[name]]
-            found[name] = analysis.wald_prices(factor, alone, {name: gone})[name]
+            if _multiplies(model, term, left):
+                found[name] = _refitted(report, theta - alone, gone)
+            else:
+                found[name] = analysis.wald_prices(factor, alone, {name: gone})[name]
     return found
+
+
+def _multiplies(model: Model, term: Term, left: set[str]) -> bool:
+    """Whether plain amplitudes of a term are multiplied with free numbers of terms that stay."""
+    kept = {e.key for e in model.entries if e.term in left and e.free and model.layout.slots[e.key].size}
+    own = {e.key: e for e in model.entries if e.term == term.digest}
+    pairs = [pair for pair in structure(model).products if pair & own.keys() and pair & kept]
+    return bool(pairs) and not any(e.positive or e.bounds is not None for e in own.values())
+
+
+def _refitted(report: FisherReport, theta: Array, gone: list[int]) -> float:
+    """Rise of chi2 from the present numbers to the minimum that is reached from others [P], some of which are left out of the fit."""
+    kept = np.ones(len(theta), dtype=bool)
+    kept[gone] = False
+    problem = report.problem.fixing(theta, kept)
+    start, keys = problem.start(), structure(report.model).linear
+    linear = problem.columns(report.model.each(lambda entry: entry.key in keys))
+    linear[len(linear) - problem.offset :] = True
+    held = analysis.penalty(analysis.ridge_prior(problem.factor(start), RIDGE))
+    found = minimise(problem, start, held, linear, partial(gauges_of, problem), ROUGHLY, REFIT)[0]
+    return max(found.cost - float(report.physical.chi2(np.zeros(len(theta)))), 0.0)
 
 
 def without(expression: Expression, term: Term) -> Expression:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,16 @@ from analysis import merge as merge_factors
 from composer.calculator import shortest_distances
 from composer.data import Data
 from composer.errors import AlgebraError
-from composer.evaluate import evaluate, merge
+from composer.evaluate import Errors, evaluate, merge
 from composer.fit import first_order
 from composer.fit.checking import check_data, check_species
 from composer.fit.epochs import fit_epochs
+from composer.fit.gaps import gaps
 from composer.fit.gauges import gauges_of
-from composer.fit.levenberg import Step, minimise
+from composer.fit.levenberg import Point, Step, minimise
 from composer.fit.linear import Structure, structure
 from composer.fit.neutrality import held, unheld
-from composer.fit.path import choose
+from composer.fit.path import NOTHING, choose
 from composer.fit.prior import prior
 from composer.fit.progress import reporter
 from composer.fit.references import referenced
@@ -39,6 +40,9 @@ Array = NDArray[np.float64]
 RIDGE = 1e-8  # strength of the prior before folds have chosen one
 ROUGHLY = 1e-4  # relative fall of the cost below which a first fit, at guessed weights, ends
 CLOSELY = 1e-6  # the same of the last fit
+PLAUSIBLE = 0.2  # eV/atom: a larger offset of the stress is an error of the model
+DOUBT = 0.5  # by how much ln E + ln F held out may exceed what folds expected of a linearised problem
+LIMIT = 100  # evaluations of a fit
 REFIT = 12  # evaluations of a nonlinear refit without a fold: it starts at the minimum of all frames
 
 
@@ -66,7 +70,7 @@ def fit(
     folds); method "auto", "linear", "varpro" (variable projection), "lm", "lbfgs", "adam" or "newton"; seed of folds, restarts and Adam; references
     "fit" (E0 is fitted), "isolated" (from frames of one atom) or {symbol: eV}; folds, number of groups of frames held out in turn (0 for
     none); ridge, strength of the prior (None: chosen by folds); stress_offset, whether the data's stress has an error proportional to
-    N/V that one number takes up; quiet; restarts from seeded random starts for nonlinear numbers; epochs, for networks: passes of Adam
+    N/V that one number takes up (one beyond 0.2 eV/atom is refused as an error of the model); quiet; restarts from seeded random starts for nonlinear numbers; epochs, for networks: passes of Adam
     over mini-batches, or most steps of second order ("newton"), with a part of the data held out; checkpoint, a file from which stopped epochs go on; check,
     whether signs, order and units of the data are first held against a quick model, and gaps looked for; neutrality, the raw total (e) of
     learned charges of a frame that is aimed for, before their mean is taken off (None: free).
@@ -80,9 +84,16 @@ def fit(
         said = check_data(model, train, _quickly)
         if not quiet:
             print(said, flush=True)
+    notes, report = gaps(model, train), reporter(quiet)
+    for note in notes:
+        report(f"fit: warning: {note}", None)
     if epochs is not None:
-        return fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method)
-    return _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, reporter(quiet), restarts, neutrality).run()
+        return replace(fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method), notes=notes).sign(train, seed)
+    made = _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, report, restarts, neutrality)
+    fitted = replace(made.run(), notes=notes)
+    if abs(fitted.stress_offset) > PLAUSIBLE:
+        fitted = replace(replace(made, offset=False).run(), refused_offset=fitted.stress_offset, notes=notes)
+    return fitted.sign(train, seed)
 
 
 def _quickly(model: Model, data: Data) -> Model:
@@ -130,10 +141,28 @@ class _Fit:
             step = solve(problem.joined(factors), prior=penal.after(u)).theta
             history = [Step(0, float(problem.joined(factors).chi2(step)), 0.0, True)]
             return self.finish(problem, u + step, history, strength, penal, {k: f.after(step) for k, f in factors.items()})
-        point, more = minimise(problem, u, penal, self.linear, self.gauge(problem), CLOSELY, report=self.note)
-        return self.finish(problem, point.u, history + more, strength, penal)
+        fitted = self.minimum(problem, u, history, strength, penal)
+        if self.decided or self.ridge is not None or _score(fitted.cv) <= choice.score + DOUBT:
+            return fitted
+        other = self.minimum(problem, u, history, RIDGE, self.penalty(problem, u, problem.joined(factors), RIDGE))
+        return min(fitted, other, key=lambda f: _score(f.cv))
 
     # ---- stages
+
+    def minimum(self, problem: Problem, u: Array, history: list[Step], strength: float, penal: Factor) -> Fitted:
+        """The fit from u under a penalty of a strength."""
+        point, more = self.minimise(problem, u, penal, CLOSELY)
+        return self.finish(problem, point.u, history + more, strength, penal)
+
+    def minimise(self, problem: Problem, u: Array, penal: Factor, tolerance: float, limit: int = LIMIT) -> tuple[Point, list[Step]]:
+        return minimise(problem, u, penal, self.linear, self.gauge(problem), tolerance, limit, self.note, self.limited)
+
+    @cached_property
+    def limited(self) -> NDArray[np.bool_]:
+        """Unknowns that may have a pole at zero [K]: lengths and exponents that are their own coordinate."""
+        problem = self.problem()
+        curved = self.model.each(lambda entry: entry.key not in self.structure.polynomial) & problem.coordinates.plain
+        return problem.columns(curved)
 
     def problem(self) -> Problem:
         model, active = referenced(self.model, self.train, self.references)
@@ -228,7 +257,7 @@ class _Fit:
         held, trials = self.first_penalty(problem, start), []
         for trial in range(1 + self.restarts):
             shift = np.where(self.linear | (trial == 0), 0.0, random.normal(scale=0.3, size=len(start)) * np.maximum(np.abs(start), 0.3))
-            trials.append(minimise(problem, start + shift, held, self.linear, self.gauge(problem), tolerance, report=self.note))
+            trials.append(self.minimise(problem, start + shift, held, tolerance))
         best, history = min(trials, key=lambda found: found[0].cost)
         return best.u, history, held if self.linear.any() else None
 
@@ -238,7 +267,7 @@ class _Fit:
         held = self.penalty(problem, u, problem.factor(u), strength)
         if not self.linear.any():
             return held
-        solved = minimise(problem, u, held, self.linear, self.gauge(problem), limit=1)[0]
+        solved = self.minimise(problem, u, held, CLOSELY, limit=1)[0]
         return self.penalty(problem, u, problem.factor(solved.u), strength)
 
     def first_order(self, problem: Problem) -> tuple[Array, list[Step]]:
@@ -278,7 +307,7 @@ class _Fit:
                 found = u + solve(rest, prior=penal.after(u)).theta
             else:
                 others = problem.among(np.setdiff1d(np.arange(len(self.train)), test).tolist())
-                found = minimise(others, u, penal, self.linear, self.gauge(problem), ROUGHLY, REFIT)[0].u
+                found = minimise(others, u, penal, self.linear, self.gauge(problem), ROUGHLY, REFIT, limited=self.limited)[0].u
             parts.append((test, evaluate(problem.at(found), self.train[test], self.offset_of(problem, found))))
         return merge(self.train.frames, parts)
 
@@ -287,3 +316,9 @@ class _Fit:
 
     def note(self, step: Step) -> None:
         self.report("", step)
+
+
+def _score(errors: Errors | None) -> float:
+    """ln E + ln F of held-out errors (whichever there is)."""
+    parts = [] if errors is None else [e.rmse * u for e, u in ((errors.energy, 1e-3), (errors.forces, 1.0)) if e is not None]
+    return float(np.sum(np.log(np.maximum(parts, NOTHING))))

@@ -15,6 +15,7 @@ from composer.errors import DataError
 
 Array = NDArray[np.float64]
 FIRST, LEAST, MOST = 1e-3, 1e-12, 1e12  # damping, relative to the columns
+REACH = 0.5  # largest change of a limited number in a step, relative
 STALE = 0.1  # share of a step's fall that the linear numbers may add before the Jacobian by the others is taken anew
 
 
@@ -58,6 +59,7 @@ def minimise(
     tolerance: float = 1e-9,
     limit: int = 100,
     report: Callable[[Step], None] = lambda step: None,
+    limited: NDArray[np.bool_] | None = None,
 ) -> tuple[Point, list[Step]]:
     """Minimise |r(u)|^2 + |L (u - goal)|^2.
 
@@ -65,10 +67,11 @@ def minimise(
     new eta (L. Kaufman, BIT 15, 49 (1975)); with no linear numbers it is plain Levenberg-Marquardt (H. B. Nielsen's damping, 1999). Steps
     are orthogonal to gauge directions. All least squares go through QR and SVD of rows, never through normal equations.
     Arguments: start [K]; prior of the final strength; linear [K]; gauge(u), null vectors [K, g]; tolerance, relative fall of the cost
-    below which the fit ends after two steps; limit on evaluations. Returns: the minimum and the steps.
+    below which the fit ends after two steps; limit on evaluations; limited [K], numbers that no step changes by more than a share of what
+    they are: none jumps across a pole at zero. Returns: the minimum and the steps.
     """
     with threadpool_limits(1, "blas"):
-        return _minimise(problem, start, prior, linear, gauge, tolerance, limit, report)
+        return _minimise(problem, start, prior, linear, gauge, tolerance, limit, report, limited)
 
 
 def _minimise(
@@ -80,6 +83,7 @@ def _minimise(
     tolerance: float,
     limit: int,
     report: Callable[[Step], None],
+    limited: NDArray[np.bool_] | None,
 ) -> tuple[Point, list[Step]]:
     point = _first(problem, start, prior, linear)
     history = [Step(0, point.cost, 0.0, True)]
@@ -88,6 +92,8 @@ def _minimise(
         return point, history
     while len(history) < limit and quiet < 2 and damping < MOST:
         step, predicted = _step(point, prior, linear, gauge(point.rows_at), damping)
+        share = _share(step, point.u, limited)
+        step, predicted = share * step, share * (2 - share) * predicted
         trial = _evaluate(problem, point.u + step, prior)
         if trial is not None and linear.any():
             trial = _settled(problem, trial, prior, linear, point.cost)
@@ -157,6 +163,14 @@ def _step(point: Point, prior: Factor, linear: NDArray[np.bool_], gauge: Array, 
     solid = values > len(values) * np.finfo(float).eps * values.max(initial=0.0)
     x = right[solid].T @ (left[: len(rows), solid].T @ target / values[solid])
     return frame.expand(x), float(np.sum(target**2) - np.sum((target - rows @ x) ** 2))
+
+
+def _share(step: Array, u: Array, limited: NDArray[np.bool_] | None) -> float:
+    """The share of a step that changes no limited number by more than REACH of it; one that is zero may go anywhere."""
+    if limited is None:
+        return 1.0
+    bound = limited & (u != 0) & (step != 0)
+    return float(min(1.0, *(REACH * np.abs(u[bound] / step[bound])))) if bound.any() else 1.0
 
 
 def _cost(factor: Factor, u: Array, prior: Factor) -> float:

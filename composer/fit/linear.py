@@ -14,10 +14,12 @@ Present = tuple[frozenset[str], frozenset[Pair]]  # tables in a node, pairs of t
 
 @dataclass(frozen=True)
 class Structure:
-    """Tables of parameters by key: `linear`, the largest set of which no two are multiplied; `polynomial`, degree one in each alone."""
+    """Tables of parameters by key: `linear`, the largest set of which no two are multiplied; `polynomial`, degree one in each alone;
+    `products`, pairs that are multiplied."""
 
     linear: frozenset[str]
     polynomial: frozenset[str]
+    products: frozenset[Pair]
 
 
 def structure(model: Model) -> Structure:
@@ -30,7 +32,7 @@ def structure(model: Model) -> Structure:
     polynomial = frozenset(k for k in keys if frozenset((k,)) not in products)
     size = {e.key: model.layout.slots[e.key].size for e in model.entries if e.free and not e.positive and e.bounds is None}
     candidates = sorted((k for k in polynomial if size.get(k)), key=lambda k: (-size[k], k))
-    return Structure(frozenset(_heaviest(candidates, size, products)), polynomial)
+    return Structure(frozenset(_heaviest(candidates, size, products)), polynomial, products)
 
 
 def linear_part(model: Model) -> Model:

@@ -61,6 +61,11 @@ class Choice:
     strength: float
     errors: dict[str, float]
 
+    @property
+    def score(self) -> float:
+        """ln E + ln F (whichever there is)."""
+        return float(np.sum([np.log(max(self.errors[o], NOTHING)) for o in ("energy", "forces") if o in self.errors]))
+
 
 def choose(
     folds: Factors,

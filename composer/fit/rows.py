@@ -174,7 +174,14 @@ class Problem:
 
     def under(self, weights: Weights) -> Problem:
         """The same problem, prepared neighbours included, under other weights."""
-        other = replace(self, weights=weights)
+        return self._again(weights=weights)
+
+    def fixing(self, theta: Array, fitted: NDArray[np.bool_]) -> Problem:
+        """The same problem, prepared neighbours included, at other free numbers [P], of which some are fitted [P]."""
+        return self._again(model=at(self.model, theta), fitted=fitted)
+
+    def _again(self, **changes: Any) -> Problem:
+        other = replace(self, **changes)
         other._batches = self._batches
         return other
 

@@ -179,6 +179,8 @@ def rebuild(node: Node, args: Sequence[Node]) -> Node:
             return sum_over(bound_of(node), args[0], relation_of(node), given_of(node))
         case "stack":
             return stack(parse_index(node.data[0]), args)  # type: ignore[arg-type]
+        case "at":
+            return element(args[0], parse_index(node.data[0]), node.data[1])  # type: ignore[arg-type]
         case "norm":
             return norm(*args)
         case "global" | "global_t":

@@ -80,8 +80,13 @@ def _layer(node: Node) -> bool:
 
 
 def cutoff(node: Node) -> float:
-    """The largest distance (Å) at which atoms see each other, 1 where they never do."""
-    return max((i.cutoff for n in _everything(node) for i in n.free if isinstance(i, Neighbor)), default=1.0)
+    """The cutoff (Å) of lists of neighbours: the reach, 1 where atoms never see each other."""
+    return reach(node) or 1.0
+
+
+def reach(node: Node) -> float:
+    """The largest distance (Å) at which atoms see each other, 0 where they never do."""
+    return max((i.cutoff for n in _everything(node) for i in n.free if isinstance(i, Neighbor)), default=0.0)
 
 
 def _everything(root: Node) -> list[Node]:

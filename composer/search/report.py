@@ -7,31 +7,21 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis import (
-    fisher_spectrum,
-    plot_pareto,
-    plot_spectrum,
-    plot_term_correlation,
-    solve,
-    term_angles,
-    term_dof,
-    wald_prices,
-    weigh,
-)
+from analysis import plot_pareto
 from composer.data import Data
 from composer.errors import ComposerError, DataError
 from composer.evaluate import Errors, brief, evaluate, merge
+from composer.fisher import fisher
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.properties import Properties, properties
 from composer.search.archive import Trial
-from composer.search.expansion import Expansion, joined
 from composer.search.trial import model_of
 from composer.show import table
 
@@ -44,21 +34,23 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bo
 table { border-collapse: collapse; font-size: 13px; margin: .6rem 0; } th, td { padding: .2rem .6rem; text-align: right; vertical-align: top; }
 th { border-bottom: 1px solid #999; } td.t, th.t { text-align: left; } td.w { min-width: 15rem; } tr:nth-child(even) td { background: #f6f6f6; }
 td.n, th { white-space: nowrap; }
-code { font-size: 13px; overflow-wrap: anywhere; } img { max-width: 100%; height: auto; } .wide { overflow-x: auto; } .note { color: #555; font-size: 13px; }
+pre { font-size: 13px; white-space: pre-wrap; } code { font-size: 13px; overflow-wrap: anywhere; } img { max-width: 100%; height: auto; } .wide { overflow-x: auto; } .note { color: #555; font-size: 13px; }
 """
 
 
 def report(search: Search, path: str | Path = "report.html", crystals: Properties | None = None) -> Path:
-    """Write the report of a search. Arguments: path; crystals, what `composer.properties` gave for the best model (None: it is asked).
+    """Write the report of a search, where no trial may win about the best that was refused.
 
-    Errors: DataError where no model may win, or the file cannot be written.
+    Arguments: path; crystals, what `composer.properties` gave for the best model (None: it is asked).
+    Errors: DataError where no trial was fitted, or the file cannot be written.
     """
-    winner, model = search.winner, search.best
+    winner = search.refused or search.winner
+    model = search.best if search.refused is None else search.model(winner)
     held_out = errors_held_out(search, winner)
     sections = [
         _winner(search, winner, model),
         _errors(winner, held_out),
-        _part("What its terms are worth", lambda: _worth(search, winner)),
+        _part("What its terms are worth", lambda: _worth(search, winner, model)),
         _part("Crystals", lambda: _crystals(model, search.study.data, crystals)),
         _front(search),
         _history(search),
@@ -89,7 +81,8 @@ def errors_held_out(search: Search, trial: Trial) -> tuple[str, Errors]:
 
 
 def _winner(search: Search, winner: Trial, model: Model) -> str:
-    data = search.study.data
+    data, refused = search.study.data, winner.stable is False
+    survived = {"full": "10 ps of NVE at 300 K and of NVT at 1000 K survived; repulsive", "short": "checked shortly"}
     weights = Weights(**winner.weights) if winner.weights else None
     rows = [
         ("fitted numbers P", f"{winner.parameters} (E0 included)"),
@@ -98,16 +91,12 @@ def _winner(search: Search, winner: Trial, model: Model) -> str:
         ("weights", str(weights)),
         ("strength of the prior", f"{winner.strength:.1e}"),
         ("method", winner.method),
-        (
-            "dynamics",
-            {"full": "10 ps of NVE at 300 K and of NVT at 1000 K survived; repulsive", "short": "checked shortly"}.get(
-                winner.checked, "not checked"
-            ),
-        ),
+        ("dynamics", winner.reason if refused else survived.get(winner.checked, "not checked")),
         ("data", f"{data!r}, sha256 {data.hash[:16]}"),
     ]
     formula = f"<p><code>E = E0 + {escape(str(model.expression))}</code></p>"
-    return f"<h1>The best potential found</h1>{formula}{_table(('', ''), rows, text=2)}<div class='wide'>{table(model.expression)}</div>"
+    title = "No potential may win: the best one that was refused" if refused else "The best potential found"
+    return f"<h1>{title}</h1>{formula}{_table(('', ''), rows, text=2)}<div class='wide'>{table(model.expression)}</div>"
 
 
 def _errors(winner: Trial, found: tuple[str, Errors]) -> str:
@@ -134,39 +123,15 @@ def _spread(errors: Errors, observable: str, places: NDArray[np.intp], draws: in
     return float(np.std(np.sqrt(squares[chosen].sum(1) / counts[chosen].sum(1))))
 
 
-def _worth(search: Search, winner: Trial) -> str:
-    expansion = Expansion(search.study, winner.expression)
-    if not expansion.possible:
-        return "<p>The expression is not linear in its terms: see <code>composer.fisher(model, data)</code>.</p>"
-    weights, u = Weights(**winner.weights), winner.theta
-    factors = {k: f for k, f in expansion.steps(u).items() if k[1] >= 0}
-    whole, gauge = joined(factors, weights), expansion.gauge(u)
-    prior = weigh(expansion.penal(whole.norms), float(np.sqrt(winner.strength)))
-    solution = solve(whole, prior=prior, gauge=gauge)
-    labels = winner.expression.labels()
-    blocks = {_label(d, leaf.expression, labels): expansion.places[d].tolist() for d, leaf in expansion.leaves.items() if leaf.size}
-    prices, freedom = wald_prices(whole, u, blocks, prior=prior), term_dof(whole, solution, blocks)
-    total = float(whole.chi2(np.zeros(len(u))))
-    rows = [
-        (name, str(len(blocks[name])), f"{freedom[name]:.1f}", f"{price:.4g}", f"{price / total:.2f}")
-        for name, price in sorted(prices.items(), key=lambda p: -p[1])
-    ]
-    head = ("term", "numbers", "of which the data determine", "chi² that its removal costs (Wald)", "that over the whole chi²")
-    spectra = {
-        o: fisher_spectrum(joined({k: f for k, f in factors.items() if k[0] == o}, weights), gauge)
-        for o in dict.fromkeys(o for o, _ in factors)
-    }
-    pictures = _picture(plot_spectrum({"all": fisher_spectrum(whole, gauge), **spectra}), "spectrum")
-    if len(blocks) > 1:
-        pictures += _picture(plot_term_correlation(list(blocks), term_angles(whole, blocks)), "angles")
-    unknowns = f"the {winner.parameters} fitted numbers" + (" and the stress offset of the data" if search.study.offset else "")
-    note = f"<p class='note'>First order at the fitted numbers; {gauge.shape[1]} gauge directions are taken off the spectra; {len(u)} unknowns: {unknowns}.</p>"
-    return f"{_table(head, rows, text=1)}{note}{pictures}"
-
-
-def _label(digest: str, leaf: Any, labels: dict[str, str]) -> str:
-    name = getattr(leaf, "name", None)
-    return (labels.get(digest) or str(leaf)) + (f" ({type(leaf).__name__})" if name else "")
+def _worth(search: Search, winner: Trial, model: Model) -> str:
+    """What `composer.fisher` says of the model, with the weights of its fit."""
+    weights = Weights(**winner.weights) if winner.weights else None
+    found = fisher(model, search.study.data, weights)
+    note = "<p class='note'><code>composer.fisher(model, data, weights).summary()</code> at the fitted numbers.</p>"
+    pictures = _picture(found.plot(), "spectrum")
+    if len(found.blocks) > 1:
+        pictures += _picture(found.plot_terms(), "angles")
+    return f"<pre>{escape(found.summary())}</pre>{note}{pictures}"
 
 
 def _crystals(model: Model, data: Data, found: Properties | None) -> str:

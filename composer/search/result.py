@@ -11,7 +11,7 @@ import numpy as np
 
 from composer.errors import DataError
 from composer.model import Model
-from composer.search.archive import Trial, best, pareto
+from composer.search.archive import Trial, best, pareto, standing
 from composer.search.expansion import Expansion, joined
 from composer.search.study import Study
 from composer.search.trial import model_of
@@ -31,8 +31,11 @@ class Search:
 
     @cached_property
     def pareto(self) -> list[Trial]:
-        """Trials that no other one beats in energy error, force error, parameters and cost at once; those that were passed over are none."""
-        return pareto(t for t in self.trials if t.stable is not False)
+        """Trials that no other one beats in energy error, force error, parameters and cost at once; those that were passed over are none.
+
+        Where none may win, those that were passed over stand in it too.
+        """
+        return pareto(t for t in self.trials if t.stable is not False or self.refused is not None)
 
     @property
     def winner(self) -> Trial:
@@ -40,17 +43,33 @@ class Search:
 
         Errors: DataError where none may win.
         """
-        size = len(self.study.species)
-        for asked in ("full", "short", ""):
-            found = best(t for t in self.trials if t.checked == asked and t.parameters > size)
-            if found is not None:
-                return found
+        found = next(filter(None, (best(t for t in self._learned if t.checked == asked) for asked in ("full", "short", ""))), None)
+        if found is not None:
+            return found
         reasons = sorted({t.reason for t in self.trials if t.failed or t.stable is False})
         raise DataError(
             "The best model of a search was asked for",
             f"None of {len(self.trials)} trials may win: {'; '.join(reasons[:3]) or 'none holds a fitted number beside E0'}",
-            "Search longer, or with other words",
+            f"Search longer (a larger budget), or with other words{self._instead()}",
         )
+
+    @cached_property
+    def refused(self) -> Trial | None:
+        """The best trial of a search in which none may win; None where there is a winner, or where nothing was learned."""
+        passed = any(t.stable is not False for t in self._learned)
+        return None if passed else next(reversed(standing(self._learned)), None)
+
+    @property
+    def _learned(self) -> list[Trial]:
+        """Trials that hold a fitted number beside E0."""
+        return [t for t in self.trials if not t.failed and t.parameters > len(self.study.species)]
+
+    def _instead(self) -> str:
+        """How the best of the refused trials becomes a model."""
+        if self.refused is None:
+            return ""
+        call = f"found.model(found.trials[{self.trials.index(self.refused)}])"
+        return f"; to have the best one that was refused, write found = composer.search(...); {call}"
 
     @cached_property
     def best(self) -> Model:
@@ -86,6 +105,8 @@ class Search:
             "settings": {n: v for n, v in self.settings.data().items() if n != "vocabulary"},
             "held-out errors": {"energy (meV/atom)": trial.energy, "forces (eV/Å)": trial.forces},
         }
+        if trial.stable is False:
+            model.provenance["refused"] = trial.reason
         model.covariance_root = self._covariance(trial)
         return model
 
@@ -149,6 +170,7 @@ class Search:
         lines = [self.line(), f"{'P':>4s} {'E meV/atom':>11s} {'F eV/Å':>9s} {'operations':>11s}  expression"]
         lines += [
             f"{t.parameters:4d} {t.energy:11.4g} {t.forces:9.4g} {t.cost:11.3g}  {t.expression}".replace(" nan", "   -")
+            + (f"  ({t.reason})" if t.stable is False else "")
             for t in sorted(self.pareto, key=lambda t: t.parameters)
         ]
         return "\n".join(lines)

@@ -70,7 +70,7 @@ class Words:
     @cached_property
     def usable(self) -> list[Expression]:
         """The words whose kernels can be built."""
-        self.progress.say(f"search: {len(self.sound)} words, {len(self.data)} frames; kernels are built")
+        self.progress.say(f"search: {len(self.sound)} words, {len(self.data)} frames; kernels are being built")
         broken = Bank(self.study.sample, self.sound).build()
         found = []
         for word in self.sound:

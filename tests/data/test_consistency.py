@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -49,6 +50,30 @@ def test_forces_in_another_unit_are_noticed(unit: str, capsys: pytest.CaptureFix
 def test_energies_in_another_unit_and_wrong_signs_are_noticed() -> None:
     assert "units={'energy': 'Ha'}" in str(force_note(read(shaken(energy=convert(1.0, "eV", "Ha")))))
     assert "wrong sign" in str(force_note(read(shaken(forces=-1.0))))
+
+
+def rattled(size: float, scan: float, energy: float = 1.0, forces: float = 1.0) -> list[Atoms]:
+    """Copper by effective medium theory, every frame shaken by itself: the trapezoid rule overrates the work of its forces."""
+    out = []
+    for number in range(16):
+        atoms = bulk("Cu", cubic=True, a=3.6 + scan * (number - 5))
+        atoms.rattle(size, seed=number)
+        atoms.calc = EMT()
+        results = {"energy": energy * atoms.get_potential_energy(), "forces": forces * atoms.get_forces(), "stress": atoms.get_stress()}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        out.append(atoms)
+    return out
+
+
+@pytest.mark.parametrize("scan", [0.0, 0.03])
+@pytest.mark.parametrize("size", [0.05, 0.1, 0.15])
+def test_frames_shaken_by_themselves_raise_no_alarm_and_wrong_units_do(size: float, scan: float) -> None:
+    found = force_scale(read(rattled(size, scan)))
+    assert found is not None and 0.6 < found[0] < 1.1 and force_note(read(rattled(size, scan))) is None
+    for quantity, unit in (("forces", "Ha/bohr"), ("forces", "kcal/mol/Å"), ("energy", "Ha"), ("energy", "kcal/mol")):
+        wrong = {quantity: convert(1.0, "eV/Å" if quantity == "forces" else "eV", unit)}
+        assert f"units={{'{quantity}': '{unit}'}}" in str(force_note(read(rattled(size, scan, **wrong)))), wrong
+    assert "wrong sign" in str(force_note(read(rattled(size, scan, forces=-1.0))))
 
 
 def test_what_cannot_be_judged_is_not_judged() -> None:

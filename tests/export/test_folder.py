@@ -148,14 +148,14 @@ def test_commands(made: Path, model_of: ModelOf, tmp_path: Path) -> None:
     model_of("StillingerWeber").save(tmp_path / "m.composer")
     said = run(app, ["export", str(tmp_path / "m.composer"), str(tmp_path / "out"), "--to", "c", "--json"])
     assert said.exit_code == 0, said.output
-    assert max(json.loads(said.output)["checks"].values()) < 1e-10
+    assert max(json.loads(said.stdout)["checks"].values()) < 1e-10
     said = run(app, ["validate", str(tmp_path / "out"), "--json"])
-    assert said.exit_code == 0 and json.loads(said.output)["ok"]
+    assert said.exit_code == 0 and json.loads(said.stdout)["ok"]
     assert run(app, ["export", str(tmp_path / "m.composer"), str(tmp_path / "out"), "--to", "nothing"]).exit_code == 1
     (tmp_path / "out" / "potential.h").write_text("")
     assert run(app, ["validate", str(tmp_path / "out")]).exit_code == 1
     said = run(app, ["lammps-plugin", "--source", str(tmp_path), "--json"])
-    assert said.exit_code == 1 and "Give the src folder" in json.loads(said.output)["message"]
+    assert said.exit_code == 1 and "Give the src folder" in json.loads(said.stdout)["message"]
 
 
 def test_a_validation_that_fails_ends_with_status_1(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,5 +52,5 @@ def test_10_the_package_and_what_it_says_of_itself(model_of: ModelOf, tmp_path) 
     assert float(said["r_max"]) == model.cutoff and said["type_names"].split() == list(model.species)
     assert int(said["num_types"]) == len(model.species) and said["allow_tf32"] == "0" and said["per_edge_type_cutoff"] == ""
     assert "nequip_aoti_inputs" not in said  # so the pair style takes its own order
-    lines = made.usage.splitlines()
+    lines = [line.strip() for line in made.usage.splitlines()[1:]]
     assert lines[:2] == ["newton on", "pair_style allegro"] and lines[2].endswith(f"{PACKAGE} {' '.join(model.species)}")

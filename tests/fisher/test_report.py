@@ -77,6 +77,19 @@ def test_price_of_a_factor_counts_what_it_multiplies(silicon):
     assert min(t.angle for t in report.terms) > 1e-3  # what the factors share by gauge is no redundancy
 
 
+def test_price_of_a_factor_beside_one_is_the_rise_on_refit_without_it(shaken, label):
+    """1 + aD is nearly aD here: to first order the pair's own numbers could take the place of a, and they cannot."""
+    pair, crowd = Pair(cutoff=4.5, n_max=3), Density(cutoff=4.0, n_max=1)
+    truth = Model(pair * (1 + crowd), ["Si"])
+    truth = truth.with_parameters({n: t * 0 + (30.0 if "Density" in n else 0.1) for n, t in truth.parameters.items()})
+    data = label(truth, shaken(10, 4), noise=0.02)
+    report = fisher(fit(truth, data, WEIGHTS, ridge=1e-14, folds=0, quiet=True).model, data, WEIGHTS, stress_offset=False)
+    less = Problem(Model(pair, ["Si"]), data.frames, WEIGHTS)
+    rise = float(solve(less.factor(less.start())).chi2 - report.physical.chi2(np.zeros(report.model.size)))
+    assert report.prices["Density"] * float(report.solution.variance) == pytest.approx(rise, rel=1e-4) and rise > 100.0
+    assert "Density hardly matters" not in report.summary()
+
+
 def test_fisher_14_the_score_test_finds_the_true_factor(shaken, label):
     parent = Pair(cutoff=4.5, n_max=3) + ThreeBody(cutoff=4.0, n_max=2, l_max=1)
     truth = Model(Pair(cutoff=4.5, n_max=3) + ThreeBody(cutoff=4.0, n_max=2, l_max=1) * (1 + Density(cutoff=4.5)), ["Si"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from html import escape
@@ -10,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import composer
 from composer.algebra import Expression, Product, Scale, Sum, sqrt
+from composer.cli import app
 from composer.data import Data, Frame
+from composer.dynamics import Verdict
 from composer.evaluate import evaluate
 from composer.fit.weights import Weights
 from composer.model import Model
@@ -264,13 +268,13 @@ def test_search_30_the_report_is_one_file_that_says_all(calm: None, tmp_path: Pa
     for said in (
         "The best potential found",
         "held out by folds",
-        "Wald",
+        "The data determine",
+        "price/number",
         "The front",
         "How it was found",
         "What did not help",
         "composer.search(",
         f"{found.winner.parameters} (E0 included)",
-        "gauge directions",
         "operations for each atom",
         "energy 0",  # weights
         "one standard deviation by a bootstrap over frames",
@@ -281,6 +285,29 @@ def test_search_30_the_report_is_one_file_that_says_all(calm: None, tmp_path: Pa
     assert all(t.reason in text or "&" in t.reason for t in found.trials)
     with pytest.raises(composer.DataError, match="cannot"):
         found.report(tmp_path / "missing" / "report.html")
+
+
+def test_where_none_may_win_the_best_refused_trial_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys.modules["composer.search.jury"], "examine", lambda _: Verdict(False, "atoms fuse"))
+    found = composer.search(planted(SMALL + ANGLES, count=15, noise=0.02), VOCABULARY, max_parameters=12, budget=2, quiet=True)
+    assert found.refused is not None and found.refused in found.pareto and "atoms fuse" in found.refused.reason
+    place = found.trials.index(found.refused)
+    with pytest.raises(composer.DataError, match=rf"larger budget.*found.trials\[{place}\]"):
+        _ = found.winner
+    assert "atoms fuse" in str(found).splitlines()[-1]
+    text = found.report(tmp_path / "report.html").read_text()
+    assert "No potential may win" in text and "passed over: atoms fuse" in text and "The data determine" in text
+    model = found.model(found.trials[place])
+    assert model.provenance["refused"] == found.refused.reason
+    monkeypatch.setattr(composer, "search", lambda *_, **__: found)
+    asked = ["search", "silicon.xyz.xz", "--out", str(tmp_path / "best.composer"), "--report", str(tmp_path / "again.html")]
+    told = CliRunner().invoke(app, asked)
+    assert (
+        told.exit_code == 1 and "--budget" in told.output and "atoms fuse" in told.output and str(found.refused.expression) in told.output
+    )
+    payload = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    assert len(payload["trials"]) == len(found.trials) and payload["files"] == [str(tmp_path / "again.html")]
+    assert (tmp_path / "again.html").exists() and not (tmp_path / "best.composer").exists()
 
 
 def test_a_gain_counts_beyond_noise_or_a_trifle() -> None:

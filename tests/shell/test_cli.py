@@ -24,7 +24,7 @@ def file(silicon: Model, tmp_path: Path) -> str:
 def call(*arguments: str, status: int = 0) -> str:
     done = runner.invoke(app, list(arguments))
     assert done.exit_code == status, done.output + str(done.exception)
-    return done.output
+    return done.stdout if "--json" in arguments else done.output
 
 
 def test_help_names_every_command() -> None:
@@ -81,7 +81,7 @@ def test_search_and_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 
     def search(train: Any, **options: Any) -> Any:
         seen.update(options, frames=len(train))
-        return SimpleNamespace(best=silicon, report=lambda path: Path(path).write_text("<html>"))
+        return SimpleNamespace(refused=None, best=silicon, report=lambda path: Path(path).write_text("<html>"))
 
     monkeypatch.setattr(composer, "search", search)
     out, report = tmp_path / "b.composer", tmp_path / "r.html"
@@ -95,7 +95,7 @@ def test_search_and_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 def test_demo_writes_a_model_a_report_and_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silicon: Model) -> None:
     def search(train: Any, **options: Any) -> Any:
         assert options["seconds"] == 2.0 and str(options["storage"]).startswith(str(tmp_path))
-        return SimpleNamespace(best=silicon, report=lambda path, crystals: Path(path).write_text("<html>"))
+        return SimpleNamespace(refused=None, best=silicon, report=lambda path, crystals: Path(path).write_text("<html>"))
 
     monkeypatch.setattr(composer, "search", search)
     text = call("demo", "--folder", str(tmp_path / "demo"), "--seconds", "2")
@@ -122,8 +122,12 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(command: str, tm
 
 
 def test_a_search_as_json_prints_json_alone(monkeypatch: pytest.MonkeyPatch, silicon: Model, tmp_path: Path) -> None:
-    given: dict[str, Any] = {}
-    monkeypatch.setattr(composer, "search", lambda data, **settings: given.update(settings) or SimpleNamespace(best=silicon))
+    def search(data: Any, **_: Any) -> Any:
+        print("a line of progress")
+        return SimpleNamespace(refused=None, best=silicon)
+
+    monkeypatch.setattr(composer, "search", search)
     out = tmp_path / "new" / "si.composer"
-    assert json.loads(call("search", "silicon.xyz.xz", "--json", "--out", str(out)))["files"] == [str(out)]
-    assert given["quiet"] is True and out.exists()
+    done = runner.invoke(app, ["search", "silicon.xyz.xz", "--json", "--out", str(out)])
+    assert json.loads(done.stdout)["files"] == [str(out)] and out.exists()
+    assert "a line of progress" in done.stderr and "frames" in done.stderr  # of the data

@@ -102,7 +102,7 @@ def test_evaluate_with_properties(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path / "si.composer")
     said = CliRunner().invoke(app, ["evaluate", str(tmp_path / "si.composer"), str(tmp_path / "si.xyz"), "--properties", "--json"])
     assert said.exit_code == 0, said.output
-    payload = json.loads(said.output)
+    payload = json.loads(said.stdout)
     assert payload["properties"][0]["values"]["C11"] == pytest.approx(151.4, abs=1.0)  # of this potential, e.g. Balamane et al., table IV
     (values,) = payload["solids"].values()
     assert {"vacancy", "surface 111", "phonon highest"} <= set(values["values"])
