@@ -54,10 +54,8 @@ class PairFormula(Term):
         except (ArithmeticError, ValueError, RecursionError) as error:
             raise AlgebraError(f"The formula {self.formula!r} was to be read", f"It fails: {error}", "Simplify it") from None
         if set(numbers) - used:
-            unused = ", ".join(sorted(set(numbers) - used))
-            raise AlgebraError(
-                f"The formula {self.formula!r} was given {unused}", "It does not use them", "Leave them out, or mend the formula"
-            )
+            asked = f"The formula {self.formula!r} was given {', '.join(sorted(set(numbers) - used))}"
+            raise AlgebraError(asked, "It does not use them", "Leave them out, or mend the formula")
 
     def site(self, env: Environment) -> Node:
         j = env.neighbors(self.cutoff)
