@@ -110,12 +110,10 @@ class Pair(Term):
     inner: radial.Inner = None
     coefficients = Param(0.0, unit="eV", per="pair", shape=("n_max",), amplitude=True)
 
-    def __new__(cls, formula: str | None = None, *more: Any, **fields: Any) -> Any:
+    def __new__(cls, *formula: Any, **fields: Any) -> Any:
         from terms.pair_formula import PairFormula
 
-        if isinstance(formula, str):
-            return PairFormula(formula, *more, **fields)
-        return super().__new__(cls, *([] if formula is None else [formula, *more]), **fields)
+        return PairFormula(*formula, **fields) if formula and isinstance(formula[0], str) else super().__new__(cls, *formula, **fields)
 
     def check(self) -> None:
         radial.check(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +32,6 @@ class PairFormula(Term):
     taper: bool = True
     values: tuple[tuple[str, float], ...] = ()
 
-    def __new__(cls, *formula: str, **given: Any) -> Any:
-        fields = {f.name for f in dataclasses.fields(cls)}  # other names are numbers of the formula
-        known = dict(zip(("formula",), formula, strict=False)) | {n: value for n, value in given.items() if n in fields}
-        return super().__new__(cls, *formula[1:], **known)
-
     def __init__(self, formula: str, *, cutoff: float, inner: float = 0.1, taper: bool = True, values: Any = (), **numbers: Any) -> None:
         known = {"name": numbers.pop("name", None), "fixed": numbers.pop("fixed", ())}
         start = {str(n): _start(str(n), v) for n, v in (*values, *numbers.items())}
@@ -60,10 +54,8 @@ class PairFormula(Term):
         except (ArithmeticError, ValueError, RecursionError) as error:
             raise AlgebraError(f"The formula {self.formula!r} was to be read", f"It fails: {error}", "Simplify it") from None
         if set(numbers) - used:
-            unused = ", ".join(sorted(set(numbers) - used))
-            raise AlgebraError(
-                f"The formula {self.formula!r} was given {unused}", "It does not use them", "Leave them out, or mend the formula"
-            )
+            asked = f"The formula {self.formula!r} was given {', '.join(sorted(set(numbers) - used))}"
+            raise AlgebraError(asked, "It does not use them", "Leave them out, or mend the formula")
 
     def site(self, env: Environment) -> Node:
         j = env.neighbors(self.cutoff)
@@ -73,11 +65,10 @@ class PairFormula(Term):
 
 
 def _start(name: str, value: Any) -> float:
-    if not is_number(value) or not math.isfinite(value):
-        found = f"Its {name} is {value!r}, and one finite number starts all pairs"
-        advice = f"Write {name}=1.0; numbers by pair go into model.with_parameters"
-        raise AlgebraError("A pair potential was asked for by a formula", found, advice)
-    return float(value)
+    if is_number(value) and math.isfinite(value):
+        return float(value)
+    found = f"Its {name} is {value!r}, and one finite number starts all pairs"
+    raise AlgebraError("A formula was given", found, f"Write {name}=1.0; numbers by pair go into model.with_parameters")
 
 
 def read(formula: str, names: dict[str, Any]) -> tuple[Any, set[str]]:

@@ -33,12 +33,12 @@ _REVERSED = {
 class Expression:
     """A scalar for each site: a term, a sum, a product, a power, a function or a constant."""
 
-    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **options: Any) -> Any:
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """A numpy number or array on the left leaves the operator to us; functions of numpy know no expressions."""
-        ours = _REVERSED.get(function.__name__)
+        ours = _REVERSED.get(ufunc.__name__)
         if ours is not None and len(inputs) == 2 and inputs[1] is self:
             return getattr(self, ours)(inputs[0])
-        name = function.__name__
+        name = ufunc.__name__
         raise AlgebraError(
             f"numpy.{name} of an expression was asked for",
             "Functions of numpy take numbers",
