@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
+from zipfile import is_zipfile
 
 import typer
 from rich.table import Table
@@ -21,10 +21,20 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to stderr.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 DataFile = Annotated[str, typer.Argument(help="Any file that ASE reads, or the name of a shipped set such as silicon.xyz.xz.")]
 ModelFile = Annotated[Path, typer.Argument(help="A file written by model.save() or by this command line.")]
-Test = Annotated[float, typer.Option(help="Share of the frames kept for a test; 0 keeps none.")]
+TARGETS = "c lammps sw tersoff lepton table eam gpumd pt2 nequip mliap metatomic torchsim openmm ipi"  # of export
+
+
+def _share(value: float) -> float:
+    """A share that leaves frames to fit to."""
+    if not 0 <= value < 1:
+        raise typer.BadParameter(f"{value} is not in the range 0<=x<1.")
+    return value
+
+
+Test = Annotated[float, typer.Option(callback=_share, help="Share of the frames kept for a test; 0 keeps none.")]
 
 
 def main() -> None:
@@ -47,25 +57,12 @@ def start(version: Annotated[bool, typer.Option("--version", callback=_version, 
     """Interatomic potentials as expressions of physics terms: compile, fit, judge, search."""
 
 
-def _place(path: Path) -> None:
-    """Make the folder of a file that a long calculation will end with; it must not fail then."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            pass
-    except OSError as error:
-        asked, found = f"The file {path} was to be written", f"Its folder cannot be written: {error.strerror or error}"
-        raise composer.DataError(asked, found, "Give another path") from error
-    if path.is_dir():
-        raise composer.DataError(f"The file {path} was to be written", "It is a folder", f"Write {path / 'model.composer'}")
-
-
 @app.command()
 @answering
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the model, the report and the journal go.")] = Path("demo"),
-    seconds: Annotated[float, typer.Option(help="Time for the search.")] = 300.0,
-    budget: Annotated[int, typer.Option(help="Most trials of the search.")] = 1000,
+    seconds: Annotated[float, typer.Option(min=0, help="Time for the search.")] = 300.0,
+    budget: Annotated[int, typer.Option(min=1, help="Most trials of the search.")] = 1000,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> Answer:
@@ -87,7 +84,7 @@ def fit(
     energy: Annotated[float | None, typer.Option(help="Target error of energies, eV/atom; give all three or none.")] = None,
     forces: Annotated[float | None, typer.Option(help="Target error of forces, eV/Å.")] = None,
     stress: Annotated[float | None, typer.Option(help="Target error of stresses, eV per atom.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes of Adam over mini-batches, for networks.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes of Adam over mini-batches, for networks.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="File from which epochs that were stopped go on.")] = None,
     check: Annotated[bool, typer.Option("--check", help="First look for wrong signs, orders, units and gaps in the data.")] = False,
     seed: Seed = 0,
@@ -96,8 +93,9 @@ def fit(
     """Fit an expression to data, print its errors, and write a model file."""
     from composer.export.nep import writable
     from composer.export.nepin import read_nep_in
+    from composer.modelfile import make_folder_of
 
-    _place(out)
+    make_folder_of(out)
     weights = _weights(energy, forces, stress)
     given = read_nep_in(model) if model.endswith(".in") else None
     expr = composer.parse_expression(model) if given is None else given.expression
@@ -139,17 +137,19 @@ def search(
     out: Annotated[Path, typer.Option(help="The model file to write.")] = Path("best.composer"),
     storage: Annotated[Path | None, typer.Option(help="Folder of the journal; the same call resumes a search that was stopped.")] = None,
     report: Annotated[Path | None, typer.Option(help="An HTML report to write.")] = None,
-    budget: Annotated[int, typer.Option(help="Most trials.")] = 60,
-    seconds: Annotated[float | None, typer.Option(help="Most time.")] = None,
-    max_parameters: Annotated[int, typer.Option(help="Most fitted numbers of a model.")] = 75,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; the result does not depend on their number.")] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Most trials.")] = 60,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Most time.")] = None,
+    max_parameters: Annotated[int, typer.Option(min=2, help="Most fitted numbers of a model.")] = 75,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; the result does not depend on their number.")] = None,
     test: Test = 0.2,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> Answer:
     """Search for the best expression for data, print its errors, and write its model file."""
+    from composer.modelfile import make_folder_of
+
     for file in filter(None, (out, report)):
-        _place(file)
+        make_folder_of(file)
     train, rest = _parts(data, test, seed)
     given = {"budget": budget, "seconds": seconds, "max_parameters": max_parameters, "executor": workers}
     result = composer.search(train, storage=storage, seed=seed, **given)
@@ -187,6 +187,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> Answer:
     """Print the errors of a model on data, and the properties of the crystals in it."""
+    if is_zipfile(data):
+        found = f"{data} is a model file, and the model comes first"
+        raise composer.DataError(f"The errors of {model} on {data} were asked for", found, f"Write composer evaluate {data} {model}")
     found, frames = _energies(model), composer.read_data(data, quiet=True)
     errors = found.evaluate(frames)
     text, payload = str(errors), _errors(errors)
@@ -229,7 +232,9 @@ def _crystals(model: Any, frames: Any, melting: bool) -> tuple[Any, dict[str, tu
 def export(
     model: ModelFile,
     folder: Annotated[Path, typer.Argument(help="The folder to write, or a file nep.txt.")],
-    to: Annotated[str, typer.Option(help="The target, for example lammps or c; an unknown one lists all.")] = "",
+    to: Annotated[
+        str, typer.Option(help=f"The target, one of {', '.join(TARGETS.split())}; by default gpumd for *.txt, else lammps.")
+    ] = "",
     as_json: AsJson = False,
 ) -> Answer:
     """Write a model for another program, compared with the model before any file is there."""
@@ -242,7 +247,7 @@ def export(
 def validate(
     folder: Annotated[Path, typer.Argument(help="A folder written by export.")],
     data: Annotated[str | None, typer.Argument(help="Structures to compare on; random ones by default.")] = None,
-    steps: Annotated[int, typer.Option(help="Steps of dynamics in the engine; 0 for none.")] = 2000,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of dynamics in the engine; 0 for none.")] = 2000,
     as_json: AsJson = False,
 ) -> Answer:
     """Compare an export with its model and with itself; exit status 1 if a line is not within what is allowed."""

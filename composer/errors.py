@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import Any
+
 
 class ComposerError(Exception):
     """Base of every error that composer raises on purpose.
@@ -33,3 +36,14 @@ class UnitError(ComposerError):
 
 class BackendError(ComposerError):
     """A machine, compiler or program that cannot do what was asked."""
+
+
+def check_whole(asked: str, **limits: tuple[Any, int]) -> None:
+    """Refuse what is no whole number from a bound on.
+
+    Arguments: asked, such as "A fit"; limits, (value, least) by the name of the argument. Errors: DataError that names the argument.
+    """
+    for name, (value, least) in limits.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            found = f"It must be a whole number from {least} on"
+            raise DataError(f"{asked} with {name}={value!r} was asked for", found, f"Leave {name} out, or write {name}={least}")

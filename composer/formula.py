@@ -9,7 +9,6 @@ number, exp sqrt tanh log1p, and the methods .named, .freeze and .fix of a term:
 from __future__ import annotations
 
 import ast
-import dataclasses
 import difflib
 from typing import Any
 
@@ -104,16 +103,7 @@ class _Reader:
         return self.term(REGISTRY[name], node)
 
     def term(self, cls: type[Term], node: ast.Call) -> Term:
-        fields = [f.name for f in dataclasses.fields(cls)]
-        given = self.keywords(node)
-        if len(node.args) > 1 or (node.args and "formula" not in fields):
-            example = next((f for f in fields if f not in ("name", "fixed")), "name")
-            raise self.refusal(f"{cls.__name__} with values that have no name", f"Write {cls.__name__}({example}=...)")
-        try:
-            return cls(*(self.value(a) for a in node.args), **given)
-        except TypeError as error:
-            found = f"{cls.__name__} with {', '.join(given) or 'no fields'} ({str(error).partition(')')[2].strip() or error})"
-            raise self.refusal(found, f"Its fields are {', '.join(fields)}") from None
+        return cls(*(self.value(a) for a in node.args), **self.keywords(node))
 
     def method(self, owner: Any, method: str, node: ast.Call) -> Any:
         if not isinstance(owner, Term):

@@ -164,7 +164,21 @@ def _pack(parts: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
+def make_folder_of(path: Path) -> None:
+    """Make the folder of a file that is to be written, perhaps after a long calculation. Errors: DataError where that will fail."""
+    asked = f"The file {path} was to be written"
+    if path.is_dir():
+        raise DataError(asked, "It is a folder", "Give the name of a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise DataError(asked, f"Its folder cannot be written: {error.strerror or error}", "Give another path") from error
+
+
 def _write(path: Path, content: bytes) -> None:
+    make_folder_of(path)
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
@@ -178,7 +192,9 @@ def _write(path: Path, content: bytes) -> None:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
         raise DataError(
-            f"A model was to be saved to {path}", f"Writing failed: {error}", "Check the folder and the space on the disk"
+            f"A model was to be saved to {path}",
+            f"Writing failed: {error.strerror or error}",
+            f"Check the folder {path.parent} and the space on the disk",
         ) from None
 
 

@@ -42,13 +42,19 @@ class Channels:
         if self.version not in (3, 4, 5) or self.neurons < 1:
             found = f"version = {self.version}, neurons = {self.neurons}"
             raise AlgebraError("NEP was asked for", found, "Give version 3, 4 or 5 and at least one neuron")
-        if not all(len(e) == 3 and isinstance(e[0], str) and min(e[1:]) > 0 for e in self.elements):
+        if not isinstance(self.elements, tuple) or not all(
+            isinstance(e, tuple) and len(e) == 3 and isinstance(e[0], str) and min(e[1:]) > 0 for e in self.elements
+        ):
             raise AlgebraError(
                 "NEP was asked for", f"elements = {self.elements}", 'Give symbols with two lengths in Å: (("Te", 8.0, 4.0),)'
             )
         if self.extra is not None and not hasattr(self.extra, "features"):
             found = f"extra = {self.extra}, which states no features"
             raise AlgebraError("NEP was asked for", found, "Write extra=ExteriorPotential(cutoff=6, exponents=(1, 6))")
+        longer = [c for c in (self.cutoff, *(e[1:] for e in self.elements)) if c[1] > c[0]]
+        if longer:
+            found = "The angular cutoff stands second and is the longer one"
+            raise AlgebraError(f"NEP with cutoffs {longer[0]} was asked for", found, f"Write {longer[0][::-1]}")
         flags = [2 if f and not n else int(bool(f)) for n, f in enumerate(flags)]  # 1 and 2 mean the same
         while len(flags) > 2 and not flags[-1]:
             flags.pop()

@@ -110,10 +110,12 @@ class Pair(Term):
     inner: radial.Inner = None
     coefficients = Param(0.0, unit="eV", per="pair", shape=("n_max",), amplitude=True)
 
-    def __new__(cls, formula: str | None = None, **fields: Any) -> Any:
+    def __new__(cls, formula: str | None = None, *more: Any, **fields: Any) -> Any:
         from terms.pair_formula import PairFormula
 
-        return super().__new__(cls) if formula is None else PairFormula(formula, **fields)
+        if isinstance(formula, str):
+            return PairFormula(formula, *more, **fields)
+        return super().__new__(cls, *([] if formula is None else [formula, *more]), **fields)
 
     def check(self) -> None:
         radial.check(self)

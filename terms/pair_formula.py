@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from composer.algebra import Term
+from composer.algebra import Term, is_number
 from composer.errors import AlgebraError
 from composer.quantities import BoundParam, Environment, Node, Param, cos, exp, expm1, log, log1p, power, sin, sqrt, sum_over, tanh
 from terms import radial
@@ -31,9 +33,14 @@ class PairFormula(Term):
     taper: bool = True
     values: tuple[tuple[str, float], ...] = ()
 
+    def __new__(cls, *formula: str, **given: Any) -> Any:
+        fields = {f.name for f in dataclasses.fields(cls)}  # other names are numbers of the formula
+        known = dict(zip(("formula",), formula, strict=False)) | {n: value for n, value in given.items() if n in fields}
+        return super().__new__(cls, *formula[1:], **known)
+
     def __init__(self, formula: str, *, cutoff: float, inner: float = 0.1, taper: bool = True, values: Any = (), **numbers: Any) -> None:
         known = {"name": numbers.pop("name", None), "fixed": numbers.pop("fixed", ())}
-        start = {str(n): float(v) for n, v in (*values, *numbers.items())}
+        start = {str(n): _start(str(n), v) for n, v in (*values, *numbers.items())}
         fields = {"formula": str(formula), "cutoff": cutoff, "inner": inner, "taper": taper, "values": tuple(sorted(start.items()))}
         for field, value in {**fields, **known}.items():
             object.__setattr__(self, field, value)
@@ -63,6 +70,14 @@ class PairFormula(Term):
         names = {n: BoundParam(self, p)[j] for n, p in self.params().items()}
         energy = read(self.formula, {"r": radial.above(j.r, self.inner), **names})[0]
         return sum_over(j, 0.5 * energy * (radial.smooth(j.r, self.cutoff) if self.taper else 1.0))
+
+
+def _start(name: str, value: Any) -> float:
+    if not is_number(value) or not math.isfinite(value):
+        found = f"Its {name} is {value!r}, and one finite number starts all pairs"
+        advice = f"Write {name}=1.0; numbers by pair go into model.with_parameters"
+        raise AlgebraError("A pair potential was asked for by a formula", found, advice)
+    return float(value)
 
 
 def read(formula: str, names: dict[str, Any]) -> tuple[Any, set[str]]:

@@ -5,7 +5,7 @@ equal physics is one object: `a + b == b + a`, hashable and printable. Equal ope
 """
 
 from composer.algebra.functions import SMOOTHING, Function, exp, log1p, sqrt, tanh
-from composer.algebra.operators import Constant, Expression, Product, Sum, as_expression
+from composer.algebra.operators import Constant, Expression, Product, Sum, as_expression, is_number
 from composer.algebra.reading import expression
 from composer.algebra.rewriting import replaced
 from composer.algebra.term import REGISTRY, Scale, Term
@@ -19,6 +19,7 @@ __all__ = [
     "Expression",
     "expression",
     "Function",
+    "is_number",
     "log1p",
     "Product",
     "replaced",

@@ -19,11 +19,31 @@ from composer.quantities import Environment
 if TYPE_CHECKING:
     from composer.algebra.term import Term
 
+# operators of numpy, and ours with the expression on the right
+_REVERSED = {
+    "add": "__radd__",
+    "subtract": "__rsub__",
+    "multiply": "__rmul__",
+    "divide": "__rtruediv__",
+    "equal": "__eq__",
+    "not_equal": "__ne__",
+}
+
 
 class Expression:
     """A scalar for each site: a term, a sum, a product, a power, a function or a constant."""
 
-    __array_ufunc__ = None  # a numpy number or array on the left leaves the operator to us
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """A numpy number or array on the left leaves the operator to us; functions of numpy know no expressions."""
+        ours = _REVERSED.get(function.__name__)
+        if ours is not None and len(inputs) == 2 and inputs[1] is self:
+            return getattr(self, ours)(inputs[0])
+        name = function.__name__
+        raise AlgebraError(
+            f"numpy.{name} of an expression was asked for",
+            "Functions of numpy take numbers",
+            f"Write composer.{name}(...)" if name in ("exp", "sqrt", "tanh", "log1p") else "Known are composer.exp, sqrt, tanh and log1p",
+        )
 
     def site(self, env: Environment) -> Node:
         """The scalar of the site as a node of the index language."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from typing import Any, ClassVar
 
@@ -31,6 +32,20 @@ class Term(Expression):
         super().__init_subclass__(**kwargs)
         REGISTRY[cls.__name__] = cls
 
+    def __new__(cls, *values: Any, **named: Any) -> Any:
+        fields = [f for f in dataclasses.fields(cls) if f.init]
+        given = {f.name for f in [f for f in fields if not f.kw_only][: len(values)]} | set(named)
+        unknown = [n for n in named if n not in {f.name for f in fields}]
+        missing = [f.name for f in fields if f.name not in given and f.default is dataclasses.MISSING is f.default_factory]
+        nameless = len(given) < len(values) + len(named)
+        if nameless or unknown or missing:
+            names = [f.name for f in (*fields[2:], *fields[:2])]  # those of every term last
+            raise _misnamed(cls.__name__, names, ["values that have no name"] * nameless + unknown, missing)
+        return super().__new__(cls)
+
+    def __getnewargs_ex__(self) -> tuple[tuple, dict[str, Any]]:
+        return (), {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -41,6 +56,7 @@ class Term(Expression):
                 raise AlgebraError(
                     f"{type(self).__name__} was asked for with {field.name} = {value}. A cutoff must be a finite length above 0 Å. Give e.g. 5.0."
                 )
+        object.__setattr__(self, "fixed", self._held())
         unknown = [n for n, _ in self.fixed if n not in self.params()]
         if unknown:
             raise AlgebraError(
@@ -60,6 +76,18 @@ class Term(Expression):
                 f"{type(self).__name__} was asked for with {field.name} = {value!r}. It must be {WANTED[kind]}. Mend {field.name}."
             )
         return tuples(value)
+
+    def _held(self) -> tuple[tuple[str, float | None], ...]:
+        """The pairs of `fixed`, with numbers as floats."""
+        given = self.fixed if isinstance(self.fixed, tuple) else (self.fixed,)
+        if not all(isinstance(p, tuple) and len(p) == 2 and isinstance(p[0], str) and _is_start(p[1]) for p in given):
+            name = next(iter(self.params()), "a")
+            raise AlgebraError(
+                f"{type(self).__name__} was asked for with fixed = {self.fixed!r}",
+                "It holds pairs of a parameter's name with a finite number, or with None for the default",
+                f"Write .freeze({name!r}) or .fix({name}=1.0) behind the term",
+            )
+        return tuple((name, value if value is None else float(value)) for name, value in given)
 
     def check(self) -> None:
         """Raise an AlgebraError if the fields make no sense (terms may override)."""
@@ -84,7 +112,7 @@ class Term(Expression):
 
     def fix(self, **values: float) -> Term:
         """The same term with these parameters held at the given values."""
-        return dataclasses.replace(self, fixed=tuple(sorted({**dict(self.fixed), **{k: float(v) for k, v in values.items()}}.items())))
+        return dataclasses.replace(self, fixed=tuple(sorted({**dict(self.fixed), **values}.items())))
 
     def flat_directions(self, tables: dict[str, Any]) -> list[dict[str, Any]]:
         """Changes of its own tables (numpy, [rows, *shape] by name) along which nothing changes to first order (terms may override)."""
@@ -136,6 +164,18 @@ class Scale(Term):
 
     def site(self, env: Environment) -> Node:
         return self.a.node
+
+
+def _misnamed(term: str, fields: list[str], unknown: list[str], missing: list[str]) -> AlgebraError:
+    """What is said of fields that a term has not, or that it was not given."""
+    near = [name for n in unknown for name in difflib.get_close_matches(n, fields, 1)]
+    meant = [*near, *missing, *fields][0]
+    asked = f"with {', '.join(unknown)}" if unknown else f"without {', '.join(missing)}"
+    return AlgebraError(f"{term} was asked for {asked}", f"Its fields are {', '.join(fields)}", f"Write {term}({meant}=...)")
+
+
+def _is_start(value: Any) -> bool:
+    return value is None or (is_number(value) and math.isfinite(value))
 
 
 def tuples(value: Any) -> Any:

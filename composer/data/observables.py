@@ -69,7 +69,7 @@ def frame(atoms: Atoms, index: int, source: str, keys: Keys, units: Mapping[str,
         raise DataError(f"The species of {name} were asked for", "An atom has the symbol X", "Write a chemical symbol for every atom")
     check_finite("cell", np.array(atoms.cell), name)
     got = {observable: _value(atoms, observable, key, name, units) for observable, key in asdict(keys).items()}
-    length = convert(1.0, units.get("length", "Å"), "Å")
+    length = convert(1.0, str(units.get("length", "Å")), "Å")
     used = {"config_type", *(key for key in asdict(keys).values() if key)}
     return Frame(
         symbols=tuple(atoms.get_chemical_symbols()),
@@ -108,7 +108,7 @@ def _value(atoms: Atoms, observable: str, key: str | None, name: str, units: Map
     except (TypeError, ValueError) as error:
         raise DataError(f"The {observable} of {name} was asked for", f"{key!r} holds {found!r}", "Write numbers") from error
     check_finite(observable, value, name)
-    unit = units.get(observable, UNITS[observable])
+    unit = str(units.get(observable, UNITS[observable]))
     value = convert(value, unit.lstrip("-"), UNITS[observable]) * (-1.0 if unit.startswith("-") else 1.0)
     if observable in ("stress", "virial"):
         return _matrix(value, observable, name)

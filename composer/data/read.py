@@ -16,7 +16,7 @@ from composer import datasets
 from composer.data.data import Data
 from composer.data.observables import Keys, find_keys, frame
 from composer.data.summary import summary
-from composer.errors import DataError
+from composer.errors import DataError, UnitError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -44,6 +44,8 @@ def read_data(
     any energy), quiet (print nothing). Returns: Data in eV, Å; what is missing in a frame is None.
     Errors: DataError for files that are missing, empty, cut or foreign and for unusable frames, which it names; UnitError.
     """
+    if units is not None and not isinstance(units, Mapping):
+        raise UnitError(f"Data with units={units!r} were asked for", "It is no dict", 'Write units={"energy": "eV", "forces": "eV/Å"}')
     parts = cast("Sequence[str | Path | Atoms]", [source] if _is_one(source) or not isinstance(source, Iterable) else source)
     found = [item for place, part in enumerate(parts) for item in _open(part, place)]
     if not found:

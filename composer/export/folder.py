@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from composer.errors import DataError
+from composer.modelfile import make_folder_of
 
 FORMAT, SCHEMA = "composer export", 1
 MANIFEST, MODEL = "export.json", "model.composer"
@@ -70,12 +71,13 @@ def writing(folder: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def writing_file(path: Path) -> Iterator[Path]:
     """An empty workplace whose one file becomes `path` when the block ends well; if it fails, nothing is left. Errors: DataError."""
+    make_folder_of(path)
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as place:
             yield Path(place)
             os.replace(next(Path(place).iterdir()), path)
     except OSError as error:
-        raise _refusal(path, f"Writing failed: {error}", "Check the folder and the disk") from None
+        raise _refusal(path, f"Writing failed: {error.strerror or error}", f"Check the folder {path.parent} and the disk") from None
 
 
 def write_manifest(folder: Path, target: str, about: dict[str, Any]) -> None:

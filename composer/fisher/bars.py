@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import analysis
+from composer.algebra import is_number
+from composer.errors import DataError
 from composer.evaluate import chunks
+from composer.model.structures import listed
 
 if TYPE_CHECKING:
     from composer.fisher.report import FisherReport
@@ -44,6 +47,12 @@ class ErrorBars:
 
 def error_bars(report: FisherReport, structures: Sequence[Any], level: float) -> ErrorBars:
     """Deviations sqrt(|j C|^2 + s^2) times a conformal factor: C the sandwich root, s the rms residual (what no number can mend)."""
+    structures = listed(structures)
+    if not structures:
+        raise DataError("Error bars of predictions were asked for", "The list of structures is empty", "Give ase.Atoms or frames")
+    if not is_number(level) or not 0 < level < 1:
+        found = "It is the share of errors that one deviation covers, between 0 and 1"
+        raise DataError(f"Error bars with level={level!r} were asked for", found, "Write level=0.68")
     errors, deviations, names = held_out(report)
     scale = {o: analysis.conformal_scale(errors[o], deviations[o], level, names[o].tolist()) for o in errors}
     coverage = {o: _across(errors[o], deviations[o], names[o], level) for o in errors}

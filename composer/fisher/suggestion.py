@@ -11,11 +11,12 @@ from threadpoolctl import threadpool_limits
 
 import analysis
 from composer.data import Data, Frame
-from composer.errors import DataError
+from composer.errors import DataError, check_whole
 from composer.fisher.report import fisher
 from composer.fit.rows import Problem
 from composer.fit.weights import Weights
 from composer.model import Model
+from composer.model.structures import listed
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,10 @@ def suggest(
     Arguments: model; train, what is known; pool, structures (ASE Atoms or frames); picks; weights, noise (None: rms residuals on train);
     targets. Returns: Suggestion. Errors: DataError for an empty pool. Source: V. V. Fedorov, Theory of Optimal Experiments (1972).
     """
-    frames = [_labelled(s, n) for n, s in enumerate(pool)]
-    if not frames or picks < 1:
-        raise DataError(
-            f"{picks} structures of a pool of {len(frames)} were asked for", "There is nothing to choose", "Give a pool and picks=5"
-        )
+    check_whole("A suggestion", picks=(picks, 1))
+    frames = [_labelled(s, n) for n, s in enumerate(listed(pool))]
+    if not frames:
+        raise DataError(f"{picks} structures of a pool were asked for", "The pool is empty", "Give a list of ase.Atoms or frames")
     report = fisher(model, train, weights)
     problem = Problem(model, frames, report.weights, report.problem.offset)
     scales = {o: 1.0 / s for o, s in report.weights.scales.items()}

@@ -33,7 +33,8 @@ def read_checkpoint(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict[s
             arrays = {name: found[name] for name in found.files}
         notes = json.loads(arrays.pop("notes").tobytes().decode())
     except Exception as error:  # numpy raises many kinds for damaged files; all mean the same
-        raise DataError(f"The checkpoint {path} was to be read", f"It is damaged: {error}", "Remove it to start anew") from None
+        found = "It is damaged, or no checkpoint of a fit"
+        raise DataError(f"The checkpoint {path} was to be read", found, "Remove it to start anew, or name another file") from error
     if notes.pop("key") != key:
         raise DataError(
             f"The checkpoint {path} was to be read",

@@ -23,6 +23,7 @@ from composer.fit.memory import enough
 from composer.fit.recipe import Epoch, Recipe, Trained
 from composer.model import E0, Model
 from composer.model.structures import whole
+from composer.modelfile import make_folder_of
 from composer.neighbors import Batch
 
 Array = NDArray[np.float64]
@@ -70,6 +71,8 @@ class Descent(ABC):
         self.held = self._parts(validation)
         self.count = len(frames)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        if self.checkpoint is not None:
+            make_folder_of(self.checkpoint)
         self.key = _digest(type(self).__name__, model, frames, validation, recipe, seed) if checkpoint else ""
         names = np.array([n.startswith(f"{E0}[") or n == E0 for n in model.parameter_names])
         self.references = np.flatnonzero(names)

@@ -15,7 +15,7 @@ from analysis import Factor, group_by, solve, weigh
 from analysis import merge as merge_factors
 from composer.calculator import shortest_distances
 from composer.data import Data
-from composer.errors import AlgebraError, DataError
+from composer.errors import AlgebraError
 from composer.evaluate import Errors, evaluate, merge
 from composer.fit import first_order
 from composer.fit.checking import check_data, check_species
@@ -31,14 +31,13 @@ from composer.fit.progress import reporter
 from composer.fit.references import referenced
 from composer.fit.result import Fitted
 from composer.fit.rows import Problem
+from composer.fit.settings import LARGE, check_settings
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.model.totals import raw_totals
 
 Array = NDArray[np.float64]
-METHODS = ("auto", "linear", "varpro", "lm", "lbfgs", "adam", "newton")
 RIDGE = 1e-8  # strength of the prior before folds have chosen one
-LARGE = 2000  # numbers beyond which Jacobians are not formed
 ROUGHLY = 1e-4  # relative fall of the cost below which a first fit, at guessed weights, ends
 CLOSELY = 1e-6  # the same of the last fit
 PLAUSIBLE = 0.2  # eV/atom: a larger offset of the stress is an error of the model
@@ -71,22 +70,13 @@ def fit(
     folds); method "auto", "linear", "varpro" (variable projection), "lm", "lbfgs", "adam" or "newton"; seed of folds, restarts and Adam; references
     "fit" (E0 is fitted), "isolated" (from frames of one atom) or {symbol: eV}; folds, number of groups of frames held out in turn (0 for
     none); ridge, strength of the prior (None: chosen by folds); stress_offset, whether the data's stress has an error proportional to
-    N/V that one number takes up; quiet; restarts from seeded random starts for nonlinear numbers; epochs, for networks: passes of Adam
+    N/V that one number takes up (one beyond 0.2 eV/atom is refused as an error of the model); quiet; restarts from seeded random starts for nonlinear numbers; epochs, for networks: passes of Adam
     over mini-batches, or most steps of second order ("newton"), with a part of the data held out; checkpoint, a file from which stopped epochs go on; check,
     whether signs, order and units of the data are first held against a quick model, and gaps looked for; neutrality, the raw total (e) of
     learned charges of a frame that is aimed for, before their mean is taken off (None: free).
     Returns: Fitted, the same for the same seed. Errors: DataError for data or settings that cannot be fitted.
     """
-    if method not in METHODS:
-        raise DataError(f"A fit by {method!r} was asked for", f"Known are {', '.join(METHODS)}", "Use one of these")
-    if not isinstance(model, Model):
-        raise AlgebraError(
-            f"A fit of {model!r} was asked for", "It is no model", "Write composer.fit(composer.compile(expr, species), data)"
-        )
-    if weights is not None and not isinstance(weights, Weights):
-        raise DataError(
-            "A fit was asked for", f"Its weights are {weights!r}", "Write weights=composer.Weights(energy=0.003, forces=0.1, stress=0.03)"
-        )
+    check_settings(model, weights, method, seed, folds, ridge, restarts, epochs, neutrality)
     if not isinstance(train, Data):
         train = Data(train, model.species)
     check_species(model, train)
@@ -97,20 +87,8 @@ def fit(
     notes, report = gaps(model, train), reporter(quiet)
     for note in notes:
         report(f"fit: warning: {note}", None)
-    first_order_only = epochs is not None or method in ("lbfgs", "adam") or (method == "auto" and model.size > LARGE)
-    if neutrality is not None and (first_order_only or not neutrality > 0):
-        raise DataError(
-            f"A fit with neutrality={neutrality} was asked for",
-            "It is a charge above zero, and known to linear, varpro and lm",
-            "Write neutrality=0.01 and leave epochs out",
-        )
     if epochs is not None:
-        if method not in ("auto", "adam", "newton"):
-            found = "Epochs are passes of Adam, or second-order steps"
-            raise DataError(f"A fit by {method!r} in epochs was asked for", found, 'Write method="adam" or method="newton"')
         return replace(fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method), notes=notes).sign(train, seed)
-    if method == "newton":
-        raise DataError("A fit by Newton steps was asked for", "Their number was not given", "Write epochs=50")
     made = _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, report, restarts, neutrality)
     fitted = replace(made.run(), notes=notes)
     if abs(fitted.stress_offset) > PLAUSIBLE:

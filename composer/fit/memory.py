@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from composer.data import Frame
 from composer.errors import DataError
 from composer.model import Model
 from composer.runtime.kernel import BLOCKS
+from composer.runtime.memory import installed
 
 ENTRY, SITE = 4, 100  # bytes of an entry of the neighbour list, and of a site or ghost
 ROOM = 0.9  # share of the machine
@@ -44,11 +44,3 @@ def enough(model: Model, frames: Sequence[Frame], matrices: int = 0) -> None:
             f"Neighbour lists, gradients and matrices need about {need / 1e9:.1f} GB, and the machine has {there / 1e9:.1f} GB",
             "Take fewer frames, a shorter cutoff, or method='adam', which keeps no matrices",
         )
-
-
-def installed() -> float:
-    """Bytes of memory of the machine; unlimited where it does not say."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):
-        return float("inf")

@@ -56,9 +56,10 @@ class Fitted:
         for label, total in self.totals.items():
             worst = int(np.abs(total).argmax())
             lines.append(f"raw total of {label}: {np.sqrt(np.mean(total**2)):.3g} e r.m.s., largest {total[worst]:+.3g} e in frame {worst}")
-        lines += ["share of chi^2: " + ", ".join(f"{o} {share:.0%}" for o, share in self._by_observable().items())]
-        largest = sorted(self.chi2_shares.items(), key=lambda item: -item[1])[:5]
-        lines += ["  most from " + ", ".join(f"{kind} {o} {share:.0%}" for (o, kind), share in largest)]
+        if self.chi2_shares:
+            lines.append("share of chi^2: " + ", ".join(f"{o} {share:.0%}" for o, share in self._by_observable().items()))
+            largest = sorted(self.chi2_shares.items(), key=lambda item: -item[1])[:5]
+            lines.append("  most from " + ", ".join(f"{kind} {o} {share:.0%}" for (o, kind), share in largest))
         lines += ["train", str(self.train)]
         return "\n".join(lines + (["held out by group", str(self.cv)] if self.cv is not None else []))
 

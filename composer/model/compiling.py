@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 from composer.algebra import Expression
@@ -47,9 +47,9 @@ def compile(
     Returns: a Model, or on a GPU a DeviceModel. Kernels are built when they are first needed.
     Errors: AlgebraError when the expression has no terms, an unknown species or a constant at its root; BackendError without that device.
     """
-    if isinstance(species, str):
-        found = f"The text {species!r} was given, not a list of symbols"
-        raise DataError("A model was to be compiled", found, f"Write species={re.findall('[A-Z][a-z]*', species) or ['Si']}")
+    if isinstance(species, str) or not isinstance(species, Iterable):
+        found = f"Its species are {species!r}, and not a list of symbols"
+        raise DataError("A model was to be compiled", found, f"Write species={re.findall('[A-Z][a-z]*', str(species)) or ['Si']}")
     model = Model(expr, species)
     if not quiet:
         print(model.describe())

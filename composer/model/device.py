@@ -12,7 +12,7 @@ from torch import Tensor
 from composer.errors import BackendError
 from composer.model.jacobian import MATRIX
 from composer.model.result import Jacobian, Result
-from composer.model.structures import numbered
+from composer.model.structures import listed, numbered
 from composer.runtime.cuda_batch import DeviceBatch, device_batch
 from composer.runtime.cuda_kernel import Buffers, CudaKernel
 from composer.runtime.launch import Builder, device_builder
@@ -75,8 +75,7 @@ class DeviceModel:
 
     def prepare(self, structures: Any, skin: float = 0.0) -> DeviceBatch:
         """Structures (ASE Atoms, frames, or lists of them) on the device with their neighbours; `skin` (Å) lets the list be reused."""
-        items = structures if isinstance(structures, Sequence) and not isinstance(structures, str) else [structures]
-        given = [numbered(s, n, self.model.species) for n, s in enumerate(items)]
+        given = [numbered(s, n, self.model.species) for n, s in enumerate(listed(structures))]
         return device_batch(given, self.model.cutoff, skin, self.device, self.build)
 
     def evaluation(self, batch: DeviceBatch) -> Evaluation:

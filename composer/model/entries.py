@@ -36,13 +36,18 @@ def check(expression: Expression, species: tuple[str, ...]) -> None:
     """Refuse what no model can be made of: expressions without terms or with a constant energy, unknown or repeated species."""
     from ase.data import atomic_numbers
 
-    if not isinstance(expression, Expression) or not expression.terms():
-        raise AlgebraError(f"A model of {expression!r} was asked for. It holds no term. Write for example Pair(cutoff=5.0).")
-    unknown = [s for s in species if s not in atomic_numbers]
-    if not species or unknown or len(set(species)) != len(species):
-        raise DataError(
-            f"A model for the species {list(species)} was asked for. They must be distinct chemical symbols. Write species=['Si']."
-        )
+    asked = f"A model of {expression!r} was asked for"
+    if not isinstance(expression, Expression):
+        advice = "Join terms by +: ZBL() + Pair(cutoff=5.0)"
+        advice = f"Write composer.parse_expression({expression!r})" if isinstance(expression, str) else advice
+        raise AlgebraError(asked, f"It is a {type(expression).__name__} and no expression", advice)
+    if not expression.terms():
+        raise AlgebraError(asked, "It holds no term", "Write for example Pair(cutoff=5.0)")
+    if not species or len(set(species)) != len(species) or not set(species) <= set(atomic_numbers):
+        meant = list(dict.fromkeys(str(s).capitalize() for s in species))
+        advice = meant if meant and set(meant) <= set(atomic_numbers) else ["Si"]
+        found = "They must be distinct chemical symbols"
+        raise DataError(f"A model for the species {list(species)} was asked for", found, f"Write species={advice}")
     parts = getattr(expression, "parts", ())
     if any(not p.terms() for _, p in parts):
         raise AlgebraError(

@@ -77,6 +77,9 @@ class Model:
 
     def with_parameters(self, values: Mapping[str, Any] | Tensor) -> Model:
         """The same model with other numbers: tables by name, or the flat vector of the free ones."""
+        if not isinstance(values, (Mapping, Tensor)):
+            found = f"A {type(values).__name__} was given"
+            raise AlgebraError("The numbers of a model were to be set", found, "Give {name: table}, or a torch tensor like model.theta")
         model = object.__new__(Model)
         model.__dict__.update(self.__dict__)
         model.provenance, model.covariance_root = {}, None

@@ -20,9 +20,23 @@ def batch_of(structures: Any, species: tuple[str, ...], cutoff: float, skin: flo
 
     Errors: DataError for what is no structure, and for species that are not known.
     """
-    items = structures if isinstance(structures, Sequence) and not isinstance(structures, str) else [structures]
+    items = listed(structures)
     batch = build_batch([numbered(s, n, species) for n, s in enumerate(items)], cutoff, skin, half=half)
     return dataclasses.replace(batch, excluded=excluded_pairs(items))
+
+
+def listed(structures: Any) -> list[Any]:
+    """One structure or several (ASE Atoms, frames) as a list. Errors: DataError for what is no structure."""
+    items = list(structures) if isinstance(structures, Sequence) and not isinstance(structures, str) else [structures]
+    for place, item in enumerate(items):
+        missing = [n for n in ("symbols", "positions", "cell", "pbc") if not hasattr(item, n)]
+        if missing:
+            raise DataError(
+                f"Structure {place} was to be evaluated",
+                f"It is of type {type(item).__name__} and has no {missing[0]}",
+                "Give ase.Atoms, a frame of read_data, or a list of these; files are read by composer.read_data(path)",
+            )
+    return items
 
 
 def excluded_pairs(structures: Sequence[Any]) -> Tensor | None:
@@ -59,13 +73,6 @@ def _pairs(given: Any, atoms: int, place: int) -> Tensor:
 
 def numbered(structure: Any, place: int, species: tuple[str, ...]) -> tuple:
     """Species numbers, positions, cell, pbc of an ASE Atoms or a frame."""
-    missing = [n for n in ("symbols", "positions", "cell", "pbc") if not hasattr(structure, n)]
-    if missing:
-        raise DataError(
-            f"Structure {place} was to be evaluated",
-            f"It is of type {type(structure).__name__} and has no {missing[0]}",
-            "Give ase.Atoms, a frame of read_data, or a list of these; files are read by composer.read_data(path)",
-        )
     symbols = structure.get_chemical_symbols() if hasattr(structure, "get_chemical_symbols") else list(structure.symbols)
     number = {s: n for n, s in enumerate(species)}
     unknown = sorted(set(symbols) - set(number))

@@ -30,7 +30,7 @@ from composer.search.noise import SLACK
 from composer.search.progress import Progress
 from composer.search.rank import Parent, Proposal, rank
 from composer.search.result import Search
-from composer.search.settings import Settings, check_limits
+from composer.search.settings import Settings, check_limits, check_words
 from composer.search.study import Study
 from composer.search.trial import Task, run
 from composer.search.vocabulary import core, default_vocabulary
@@ -68,9 +68,9 @@ def search(
     Returns: a Search, the same for the same seed whatever the workers; Ctrl-C returns what is done.
     Errors: DataError for data that cannot be fitted or storage that cannot be written; AlgebraError for words that cannot be used.
     """
-    check_limits(budget, seconds, max_parameters, max_cost, folds)
+    check_limits(budget, seconds, max_parameters, max_cost, folds, seed)
     data = data if isinstance(data, Data) else Data(data)
-    words = list(default_vocabulary(data.species, data) if vocabulary is None else vocabulary)
+    words = check_words(default_vocabulary(data.species, data) if vocabulary is None else vocabulary, start)
     settings = Settings(words, start, weights, max_parameters, max_cost, folds, seed)
     with Workers(executor) as workers, Progress(quiet, budget) as progress:
         check(workers, [*words, *([start] if start is not None else [])])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from composer.algebra import Expression
-from composer.errors import DataError
+from composer.algebra import Expression, is_number
+from composer.errors import AlgebraError, DataError, check_whole
 from composer.fit.weights import Weights
 
 
@@ -37,12 +36,22 @@ class Settings:
         }
 
 
-def check_limits(budget: int, seconds: float | None, max_parameters: int, max_cost: float | None, folds: int) -> None:
+def check_limits(budget: int, seconds: float | None, max_parameters: int, max_cost: float | None, folds: int, seed: int) -> None:
     """Refuse limits under which nothing can be found, before anything is built."""
-    least = {"budget": (budget, 1), "max_parameters": (max_parameters, 2), "folds": (folds, 0)}
-    for name, (value, bound) in least.items():
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < bound:
-            raise DataError(f"A search with {name}={value!r} was asked for", f"It is a whole number from {bound} on", f"Leave {name} out")
+    check_whole("A search", budget=(budget, 1), max_parameters=(max_parameters, 2), folds=(folds, 0), seed=(seed, 0))
     for name, limit in (("seconds", seconds), ("max_cost", max_cost)):
-        if limit is not None and not limit >= 0:
-            raise DataError(f"A search with {name}={limit!r} was asked for", "It is not negative", f"Leave {name} out for no limit")
+        if limit is not None and not (is_number(limit) and limit >= 0):
+            raise DataError(f"A search with {name}={limit!r} was asked for", "It is a number from 0 on", f"Leave {name} out for no limit")
+
+
+def check_words(vocabulary: Any, start: Any) -> list[Expression]:
+    """The words of a vocabulary as a list. Errors: AlgebraError where there are none, or one is no expression."""
+    words: list[Any] = list(vocabulary) if isinstance(vocabulary, Iterable) and not isinstance(vocabulary, str) else [vocabulary]
+    strange = [w for w in (*words, *([] if start is None else [start])) if not isinstance(w, Expression)]
+    if strange or not words:
+        raise AlgebraError(
+            "A search was asked for with words of its own",
+            f"{strange[0]!r} is no expression" if strange else "There is no word among them",
+            "Write vocabulary=[ZBL(), Pair(cutoff=6.0)], or leave it out",
+        )
+    return words

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -166,9 +167,11 @@ def test_a_full_disk_leaves_the_old_file(written: Path, pairs: Model, monkeypatc
     assert [p.name for p in written.parent.iterdir()] == [written.name]
 
 
-def test_a_folder_that_is_not_there_and_notes_that_are_no_data(pairs: Model, tmp_path: Path) -> None:
-    with pytest.raises(composer.DataError, match="Check the folder"):
-        pairs.save(tmp_path / "nowhere" / "x.composer")
+def test_a_folder_is_made_and_notes_that_are_no_data_are_refused(pairs: Model, tmp_path: Path) -> None:
+    made = pairs.save(tmp_path / "new" / "folder" / "x.composer")
+    with pytest.raises(composer.DataError, match="x.composer/y was to be written. Its folder cannot be written"):
+        pairs.save(made / "y")
+    shutil.rmtree(tmp_path / "new")
     with pytest.raises(composer.DataError, match="no JSON data"):
         pairs.save(tmp_path / "x.composer", {"when": object()})
     assert not list(tmp_path.iterdir())
