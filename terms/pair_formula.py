@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -32,11 +31,6 @@ class PairFormula(Term):
     inner: float = 0.1
     taper: bool = True
     values: tuple[tuple[str, float], ...] = ()
-
-    def __new__(cls, *formula: str, **given: Any) -> Any:
-        fields = {f.name for f in dataclasses.fields(cls)}  # other names are numbers of the formula
-        known = dict(zip(("formula",), formula, strict=False)) | {n: value for n, value in given.items() if n in fields}
-        return super().__new__(cls, *formula[1:], **known)
 
     def __init__(self, formula: str, *, cutoff: float, inner: float = 0.1, taper: bool = True, values: Any = (), **numbers: Any) -> None:
         known = {"name": numbers.pop("name", None), "fixed": numbers.pop("fixed", ())}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import inspect
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from composer.algebra.operators import Expression, is_number
@@ -33,14 +36,10 @@ class Term(Expression):
         REGISTRY[cls.__name__] = cls
 
     def __new__(cls, *values: Any, **named: Any) -> Any:
-        fields = [f for f in dataclasses.fields(cls) if f.init]
-        given = {f.name for f in [f for f in fields if not f.kw_only][: len(values)]} | set(named)
-        unknown = [n for n in named if n not in {f.name for f in fields}]
-        missing = [f.name for f in fields if f.name not in given and f.default is dataclasses.MISSING is f.default_factory]
-        nameless = len(given) < len(values) + len(named)
-        if nameless or unknown or missing:
-            names = [f.name for f in (*fields[2:], *fields[:2])]  # those of every term last
-            raise _misnamed(cls.__name__, names, ["values that have no name"] * nameless + unknown, missing)
+        try:
+            _signature(cls).bind(None, *values, **named)
+        except TypeError as error:
+            raise _misnamed(cls, str(error), named) from None
         return super().__new__(cls)
 
     def __getnewargs_ex__(self) -> tuple[tuple, dict[str, Any]]:
@@ -166,12 +165,19 @@ class Scale(Term):
         return self.a.node
 
 
-def _misnamed(term: str, fields: list[str], unknown: list[str], missing: list[str]) -> AlgebraError:
-    """What is said of fields that a term has not, or that it was not given."""
-    near = [name for n in unknown for name in difflib.get_close_matches(n, fields, 1)]
-    meant = [*near, *missing, *fields][0]
-    asked = f"with {', '.join(unknown)}" if unknown else f"without {', '.join(missing)}"
-    return AlgebraError(f"{term} was asked for {asked}", f"Its fields are {', '.join(fields)}", f"Write {term}({meant}=...)")
+@functools.cache
+def _signature(cls: type[Term]) -> inspect.Signature:
+    return inspect.signature(cls.__init__)
+
+
+def _misnamed(cls: type[Term], found: str, given: Iterable[str]) -> AlgebraError:
+    """What is said of fields that a term does not have, or was not given."""
+    first, last, *own = [f.name for f in dataclasses.fields(cls)]
+    fields = [*own, first, last]  # those of every term stand last
+    near = [name for n in given if n not in fields for name in difflib.get_close_matches(n, fields, 1)]
+    missing = [f for f in fields if repr(f) in found]
+    advice = f"Write {cls.__name__}({[*near, *missing, *fields][0]}=...)"
+    return AlgebraError(f"{cls.__name__} was asked for, {found}", f"Its fields are {', '.join(fields)}", advice)
 
 
 def _is_start(value: Any) -> bool:
