@@ -210,7 +210,7 @@ def test_suggestions_prefer_what_the_data_lack(fitted, silicon):
     assert found.order[0] == 2 and found.gains[0] > found.gains[1] > 0
     aimed = suggest(fitted.model, silicon, [*pool, odd], picks=1, targets=[odd])
     assert aimed.criterion == "I" and aimed.order == (2,)
-    with pytest.raises(DataError, match="nothing to choose"):
+    with pytest.raises(DataError, match="pool is empty"):
         suggest(fitted.model, silicon, [])
 
 
