@@ -38,8 +38,9 @@ class Channels:
             )
             raise AlgebraError(f"NEP with l_max = {self.l_max} was asked for", found, "Give e.g. l_max=(4, 2, 0)")
         if self.version not in (3, 4, 5) or self.neurons < 1:
-            found = f"version = {self.version}, neurons = {self.neurons}"
-            raise AlgebraError("NEP was asked for", found, "Give version 3, 4 or 5 and at least one neuron")
+            raise AlgebraError(
+                "NEP was asked for", f"version = {self.version}, neurons = {self.neurons}", "Give 3, 4 or 5, and one at least"
+            )
         known = self.elements if isinstance(self.elements, tuple) else ((),)
         if not all(isinstance(e, tuple) and len(e) == 3 and isinstance(e[0], str) and min(e[1:]) > 0 for e in known):
             raise AlgebraError("NEP was asked for", f"elements = {self.elements}", 'Give two lengths in Å for each: (("Te", 8.0, 4.0),)')
