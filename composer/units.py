@@ -66,6 +66,7 @@ SYMBOLS: dict[str, tuple[float, Dimension]] = {
 GPA = _EV / 1e-30 / 1e9  # GPa in one eV/Å^3
 BOLTZMANN = 1.380649e-23 / _EV  # eV/K
 COULOMB = 8.9875517923e9 * _EV / 1e-10  # e^2 / (4 pi eps0) in eV Å
+COULOMB_OF_ENGINES = 14.399645  # the same as LAMMPS and GPUMD have it
 KINETIC = 1.66053906660e-27 * 1e10 / _EV  # eV in one amu Å^2/fs^2
 
 _FACTOR = re.compile(r"([A-Za-zÅ]+|1)(?:(?:\^|\*\*)(-?\d+))?\Z")

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from composer.algebra import Term
 from composer.errors import AlgebraError
 from composer.quantities import Environment, NeighborAtom, Node, exp, maximum, sum_over, where_less
+from composer.units import COULOMB_OF_ENGINES
 from terms import radial
 from terms.covalent_radii import RADII
 
 SCREENING = ((0.02817, 0.20162), (0.28022, 0.40290), (0.50986, 0.94229), (0.18175, 3.19980))  # weights, decays in units of 1/a
-COULOMB = 14.399645  # e^2 / (4 pi epsilon_0), eV Å
 LENGTH = {"quartic": 0.46850, "cosine": 1 / 2.134563}  # Å, as the source of either form rounds it
 
 
@@ -91,7 +91,7 @@ class ZBL(Term):
         j = env.neighbors(max(self.range(*pair)[1] for pair in pairs))
         r = radial.above(j.r, 0.01)
         inner, outer = (env.table("pair", lambda a, b, n=n: self.range(z[a], z[b])[n])[j] for n in range(2))
-        charges = env.table("pair", lambda a, b: COULOMB * z[a] * z[b])[j]
+        charges = env.table("pair", lambda a, b: COULOMB_OF_ENGINES * z[a] * z[b])[j]
         decay = env.table("pair", lambda a, b: 1 / self.length(z[a], z[b]))[j]
         screened = sum(c * exp(-d * (decay * r)) for c, d in self.screening(env, j))
         if self.switch == "cosine":
@@ -110,7 +110,7 @@ class ZBL(Term):
         a, e, slope, curvature = self.length(z, other), 0.0, 0.0, 0.0
         for c, d in SCREENING:
             k = d / a
-            f = COULOMB * z * other * c * math.exp(-k * outer) / outer
+            f = COULOMB_OF_ENGINES * z * other * c * math.exp(-k * outer) / outer
             e, slope, curvature = e + f, slope - f * (k + 1 / outer), curvature + f * (k * k + 2 * k / outer + 2 / outer**2)
         width = outer - inner
         cubic = (-3 * slope + width * curvature) / width**2

@@ -22,8 +22,8 @@ from composer.ir.sums import rewrite
 from composer.ir.vjp import vjp
 from composer.model import Model
 from composer.ops.bounds import MELT, SHARE
+from composer.units import COULOMB_OF_ENGINES
 
-COULOMB = 14.399645  # e^2 / (4 pi eps0) in eV Å, as LAMMPS has it
 RHO = 0.05  # 1/Å^3, the density that accuracies of charges refer to
 UNITS = 1e-6  # relative: what constants of units and rounding leave in LAMMPS's own sums
 EXACT = 1e-12  # relative, of charges that count as multiples of each other
@@ -86,7 +86,7 @@ def _charges(model: Model, q: np.ndarray, c: np.ndarray) -> tuple[float, ...]:
     ratio = float((q @ c) / (q @ q)) if q.any() else 0.0
     if not ratio > 0 or np.abs(c - ratio * q).max() > EXACT * np.abs(c).max():
         raise _refusal(model, "The energy is no positive multiple of that of its charges in their own potential")
-    return tuple((q * math.sqrt(2 * ratio / COULOMB)).tolist())
+    return tuple((q * math.sqrt(2 * ratio / COULOMB_OF_ENGINES)).tolist())
 
 
 def _of_species(node: Node) -> bool:

@@ -23,8 +23,8 @@ from composer.model import Model
 from composer.neighbors import Batch, all_positions, fold, virial
 from composer.quantities import Environment
 from composer.runtime.kernel import Kernel, remembered
+from composer.units import COULOMB_OF_ENGINES
 
-COULOMB = 14.399645  # e^2 / (4 pi epsilon_0), eV Å
 AXES = "xyz"
 
 
@@ -122,7 +122,7 @@ class ChargedModel(NepModel):
         phase = (here + here @ strain) @ k.T  # [n, K]
         waves = (charges @ phase.cos()) ** 2 + (charges @ phase.sin()) ** 2
         volume = torch.linalg.det(stretched).abs()
-        energy = COULOMB * 2 * math.pi / volume * (torch.exp(-k2 / (4 * alpha**2)) / k2 * waves).sum()
+        energy = COULOMB_OF_ENGINES * 2 * math.pi / volume * (torch.exp(-k2 / (4 * alpha**2)) / k2 * waves).sum()
         return energy if self.mode == 2 else energy + self._near(batch, start, stop, s, x, q, strain, alpha)
 
     def _near(self, batch: Batch, start: int, stop: int, s: int, x: Tensor, q: Tensor, strain: Tensor, alpha: float) -> Tensor:
@@ -139,7 +139,7 @@ class ChargedModel(NepModel):
         close = square.detach() < self.cutoff**2
         r = square[close].sqrt()
         pairs = q[i[close]] * q[owner[sites[close]]] * torch.erfc(alpha * r) / r
-        return COULOMB * (0.5 * pairs.sum() - alpha / math.sqrt(math.pi) * (q[start:stop] ** 2).sum())
+        return COULOMB_OF_ENGINES * (0.5 * pairs.sum() - alpha / math.sqrt(math.pi) * (q[start:stop] ** 2).sum())
 
 
 def _reciprocal(cell: Tensor, largest: float) -> Tensor:
