@@ -25,31 +25,29 @@ class Channels:
 
     def check(self) -> None:
         pairs = (self.cutoff, self.n_max, self.basis)
-        paired = all(isinstance(p, tuple) and len(p) == 2 for p in pairs)
-        if not paired or not all(isinstance(x, int) and x >= 0 for x in (*self.n_max, *self.basis)):
+        if not all(isinstance(p, tuple) and len(p) == 2 for p in pairs) or not all(
+            isinstance(x, int) and x >= 0 for x in (*self.n_max, *self.basis)
+        ):
             found = f"cutoff = {self.cutoff}, n_max = {self.n_max}, basis = {self.basis}"
             raise AlgebraError("NEP was asked for", found, "Give pairs (radial, angular), e.g. cutoff=(8, 4), n_max=(4, 4), basis=(8, 8)")
         object.__setattr__(self, "cutoff", tuple(map(float, self.cutoff)))
+        if self.cutoff[1] > self.cutoff[0]:
+            raise AlgebraError(f"NEP with cutoff = {self.cutoff} was asked for", "The angular one is longer", f"Write {self.cutoff[::-1]}")
         degrees, *flags = self.l_max
         most = max((l for flag, legs in zip(flags, COUPLED) if flag for l in legs), default=1 if any(flags) else 0)
         if len(flags) > len(COUPLED) or degrees < most or degrees > 8:
-            found = (
-                f"It is a degree up to 8 and at most {len(COUPLED)} flags for 222, 1111, 112, 123, 233, 134, with no degree above the first"
-            )
+            found = f"It is a degree up to 8 and at most {len(COUPLED)} flags for 222, 1111, 112, 123, 233, 134, no degree above the first"
             raise AlgebraError(f"NEP with l_max = {self.l_max} was asked for", found, "Give e.g. l_max=(4, 2, 0)")
         if self.version not in (3, 4, 5) or self.neurons < 1:
-            raise AlgebraError(
-                "NEP was asked for", f"version = {self.version}, neurons = {self.neurons}", "Give 3, 4 or 5, and one at least"
-            )
+            found = f"version = {self.version}, neurons = {self.neurons}"
+            raise AlgebraError("NEP was asked for", found, "Give version 3, 4 or 5 and at least one neuron")
         known = self.elements if isinstance(self.elements, tuple) else ((),)
-        if not all(isinstance(e, tuple) and len(e) == 3 and isinstance(e[0], str) and min(e[1:]) > 0 for e in known):
-            raise AlgebraError("NEP was asked for", f"elements = {self.elements}", 'Give two lengths in Å for each: (("Te", 8.0, 4.0),)')
-        if longer := [c for c in (self.cutoff, *(e[1:] for e in self.elements)) if c[1] > c[0]]:
-            raise AlgebraError(
-                f"NEP with cutoffs {longer[0]} was asked for", "The second, angular one is longer", f"Write {longer[0][::-1]}"
-            )
+        if not all(isinstance(e, tuple) and len(e) == 3 and isinstance(e[0], str) and 0 < e[2] <= e[1] for e in known):
+            advice = 'Give symbols with a radial and a shorter angular cutoff (Å): (("Te", 8.0, 4.0),)'
+            raise AlgebraError("NEP was asked for", f"elements = {self.elements}", advice)
         flags = [2 if f and not n else int(bool(f)) for n, f in enumerate(flags)]  # 1 and 2 mean the same
-        flags = flags[: max([2, *(n + 1 for n, f in enumerate(flags) if f)])]
+        while len(flags) > 2 and not flags[-1]:
+            flags.pop()
         object.__setattr__(self, "l_max", (degrees, *flags, *[0] * (2 - len(flags))))
         object.__setattr__(self, "elements", tuple(sorted((s, float(a), float(b)) for s, a, b in self.elements)))
 

@@ -87,7 +87,8 @@ TERMS: dict[str, tuple[Callable[[], Any], str]] = {
     "numpy": (lambda: np.exp(Density(cutoff=5)), r"Write composer.exp\("),
     "numpy, unknown": (lambda: np.sin(Density(cutoff=5)), "Known are composer.exp"),
     "longer angular": (lambda: NEP(cutoff=(4, 6)), r"Write \(6.0, 4.0\)"),
-    "longer angular of one": (lambda: NEP(cutoff=(6, 4), elements=(("Te", 4.0, 6.0),)), r"Write \(6.0, 4.0\)"),
+    "elements": (lambda: NEP(elements=3), "elements = 3"),  # type: ignore[arg-type]
+    "longer angular of one": (lambda: NEP(cutoff=(6, 4), elements=(("Te", 4.0, 6.0),)), "shorter angular"),
 }
 
 
