@@ -1,7 +1,7 @@
 """Loss against processor time on PbTe: Adam and Newton of composer, evolution strategy, TorchNEP.
 
 `python -m benchmarks.training adam --out curves.json` adds a curve to a file, `python -m benchmarks.training picture --out curves.json` draws
-all of them. The data (20 frames to learn from, 5 held out, always the same) are read from the reference folder and never copied. TorchNEP
+all of them. The data (20 frames to learn from, 5 of a fold held out) are read from the reference folder and never copied. TorchNEP
 (GPL) is used when it is installed, or where COMPOSER_TORCHNEP names the folder of its package.
 """
 
@@ -33,7 +33,7 @@ from terms import NEP
 
 Curve = list[tuple[float, float, float, float, float]]  # processor seconds; train E, F; held-out E, F (eV/atom, eV/Å)
 MODEL = NEP(cutoff=(8.0, 4.0), n_max=(4, 4), basis=(8, 8), l_max=(4, 2, 0), neurons=30)
-BATCH, SEED = 5, 0
+BATCH, SEED, FOLDS = 5, 0, 5
 
 
 class Method(StrEnum):
@@ -50,16 +50,17 @@ class Enough(Exception):
     """The time is over."""
 
 
-def frames() -> tuple[list[Any], list[Any]]:
-    """20 frames to learn from, and 5 held out."""
+def frames(fold: int) -> tuple[list[Any], list[Any]]:
+    """20 frames to learn from, and the 5 of a fold that are held out; every frame is a group of its own."""
     found = list(composer.read_data(data() / "pbte/train.xyz", quiet=True))
     order = np.random.default_rng(0).permutation(len(found))
-    return [found[n] for n in order[:20]], [found[n] for n in order[20:]]
+    held = np.array_split(order, FOLDS)[fold]
+    return [found[n] for n in order if n not in held], [found[n] for n in held]
 
 
-def ours(method: str, seconds: float, epochs: int, ridge: float) -> Curve:
+def ours(method: str, fold: int, seconds: float, epochs: int, ridge: float) -> Curve:
     """Adam or Newton from the default start; compiling is not counted."""
-    learn, held = frames()
+    learn, held = frames(fold)
     model = scaled(composer.compile(MODEL, ["Pb", "Te"], quiet=True), learn)
     model.build(model.prepare(learn[:BATCH]), ("forces", "gradient", "tangent", "parameters"))
     curve, clock = [], stopwatch(seconds)
@@ -75,9 +76,9 @@ def ours(method: str, seconds: float, epochs: int, ridge: float) -> Curve:
     return curve
 
 
-def snes(seconds: float) -> Curve:
+def snes(fold: int, seconds: float) -> Curve:
     """Published defaults: 50 trials a generation on all frames, root mean squares, lambda 1 for E and F, automatic regularisation."""
-    learn, held = frames()
+    learn, held = frames(fold)
     model = scaled(composer.compile(MODEL, ["Pb", "Te"], quiet=True), learn)
     model.build(model.prepare(learn[:BATCH]), ("forces",))
     judge = Adam(model, learn, held, Recipe(batch=BATCH))
@@ -107,7 +108,7 @@ def snes(seconds: float) -> Curve:
     return curve
 
 
-def torchnep(seconds: float) -> Curve:
+def torchnep(fold: int, seconds: float) -> Curve:
     """TorchNEP, eager and with analytical forces (its defaults on a CPU) but in float64, with its own recipe in as many epochs as fit."""
     if folder := os.environ.get("COMPOSER_TORCHNEP"):
         sys.path.append(folder)
@@ -116,7 +117,7 @@ def torchnep(seconds: float) -> Curve:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as home:
         learn, held = (Path(home) / name for name in ("learn.xyz", "held.xyz"))
-        for path, part in zip((learn, held), frames(), strict=True):
+        for path, part in zip((learn, held), frames(fold), strict=True):
             path.write_text("".join(_extended(f) for f in part))
         settings = {"type": "2 Pb Te", "version": 4, "cutoff": "8 4", "n_max": "4 4", "basis_size": "8 8", "l_max": "4 2 0", "neuron": 30}
 
@@ -184,14 +185,14 @@ def main(
     seconds: Annotated[float, typer.Option(help="of the processor, compiling not counted", max=1200)] = 200,
     epochs: Annotated[int, typer.Option(help="Adam: of its schedule; Newton: most steps")] = 2000,
     ridge: Annotated[float, typer.Option(help="strength of |theta|^2 in the loss")] = 0.0,
+    fold: Annotated[int, typer.Option(min=0, max=FOLDS - 1, help="which fifth of the frames is held out")] = FOLDS - 1,
 ) -> None:
     """Train, and add the curve to the file; or draw the file."""
     if method is Method.picture:
         print(picture(out))
         return
-    found = (
-        snes(seconds) if method is Method.snes else torchnep(seconds) if method is Method.torchnep else ours(method, seconds, epochs, ridge)
-    )
+    peers = {Method.snes: snes, Method.torchnep: torchnep}
+    found = peers[method](fold, seconds) if method in peers else ours(method, fold, seconds, epochs, ridge)
     known = json.loads(out.read_text()) if out.exists() else {}
     out.write_text(json.dumps({**known, method.value: found}) + "\n")
     best = min(found, key=lambda row: row[4])

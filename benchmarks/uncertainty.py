@@ -17,7 +17,7 @@ from scipy.stats import spearmanr  # isort: skip
 
 import analysis
 import composer
-from benchmarks.training import BATCH, MODEL, frames
+from benchmarks.training import BATCH, FOLDS, MODEL, frames
 from composer.data import Data
 from composer.fit.recipe import Recipe
 from composer.fit.scaling import scaled
@@ -39,12 +39,12 @@ def start(seed: int) -> Any:
     random = np.random.default_rng(seed)
     fitted = [e for e in model.entries if e.free and e.name != "E0"]
     tables = {e.name: random.permutation(model.parameters[e.name].numpy().ravel()) for e in fitted} if seed else {}
-    return scaled(model.with_parameters(tables), frames()[0])
+    return scaled(model.with_parameters(tables), frames(FOLDS - 1)[0])
 
 
 def members(path: Path, count: int, steps: int) -> None:
     """Train, from different starts, the same steps each."""
-    learn, held = frames()
+    learn, held = frames(FOLDS - 1)
     found: dict[str, Any] = {}
     for seed in range(count):
         trained = train(start(seed), learn, held, Recipe(epochs=steps, batch=BATCH), seed, method="newton")
@@ -56,7 +56,7 @@ def members(path: Path, count: int, steps: int) -> None:
 
 def judge(path: Path) -> None:
     """Spread beside error: rank correlation by atom, and coverage in half of the held-out frames with the factor of the other half."""
-    learn, held = frames()
+    learn, held = frames(FOLDS - 1)
     model, flats = start(0), list(np.load(path).values())
     models = [model.with_parameters(torch.from_numpy(flat)[model.free]) for flat in flats]
     for one, flat in zip(models, flats, strict=True):
