@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import Factor, group_by, solve, weigh
+from analysis import Factor, group_by, sandwich_root, solve, weigh
 from analysis import merge as merge_factors
 from composer.calculator import shortest_distances
 from composer.data import Data
@@ -291,12 +291,24 @@ class _Fit:
         if factors is None and penal is not None:
             factors = problem.factors(u, self.label)
         train = evaluate(model, self.train, offset)
-        cv = None if penal is None or factors is None or not self.split else self.held_out(problem, u, penal, factors)
+        cv = None
+        if penal is not None and factors is not None and self.split:
+            cv = self.held_out(problem, u, penal, factors)
+            model.covariance_root = self.covariance_root(problem, u, penal, factors)
         shares = problem.shares(factors) if factors else {}
         self.report("", None)
         return Fitted(
             model, train, cv, history, problem.weights, strength, offset, shares, self.chosen_method, raw_totals(model, self.train.frames)
         )
+
+    def covariance_root(self, problem: Problem, u: Array, penal: Factor, factors: dict[tuple[str, Any], Factor]) -> Array:
+        """Root [P, folds] of the covariance of the free numbers at the minimum, clustered by fold."""
+        folds = self.by_fold(factors)
+        groups = [problem.joined({key: f for key, f in folds.items() if key[1] == number}) for number in range(len(self.split))]
+        solution = solve(problem.joined(factors), prior=penal.after(u), gauge=self.gauge(problem)(u))
+        root = np.zeros((self.model.size, len(groups)))
+        root[problem.active] = problem.slope(u)[:, None] * sandwich_root(solution, groups, "count")[: len(u) - problem.offset]
+        return root
 
     def held_out(self, problem: Problem, u: Array, penal: Factor, factors: dict[tuple[str, Any], Factor]) -> Any:
         """Errors of each fold by the fit to the others: exact for linear models, refitted from the minimum of all frames otherwise."""

@@ -79,6 +79,18 @@ def test_a_length_with_a_pole_at_zero_does_not_jump_across_it(label):
         np.testing.assert_allclose(fitted.model.parameters["PairFormula.rho"], 0.3, rtol=1e-3)
 
 
+def test_a_fitted_model_carries_the_covariance_of_its_numbers(shaken, label, tmp_path):
+    """Of the size of what fits to other noise of the same size scatter by, each fit from frames of its own."""
+    truth = planted(LINEAR)
+    fits = [fit(Model(LINEAR, ["Si"]), label(truth, shaken(20, s), noise=0.1, seed=s), WEIGHTS, ridge=1e-12, quiet=True) for s in range(12)]
+    scatter = np.std([f.model.theta.numpy() for f in fits], axis=0)
+    stated = np.sqrt(np.mean([np.sum(f.model.covariance_root**2, axis=1) for f in fits], axis=0))
+    ratio = np.median(stated / scatter)
+    assert 0.4 < ratio < 2.5
+    again = composer.read_model(fits[0].model.save(tmp_path / "a.composer"))
+    np.testing.assert_array_equal(again.covariance_root, fits[0].model.covariance_root)
+
+
 def test_a_model_says_what_it_was_fitted_to(shaken, label, tmp_path):
     data = label(planted(LINEAR), shaken(12, 1))
     fitted = fit(Model(LINEAR, ["Si"]), data, WEIGHTS, seed=3, quiet=True)
