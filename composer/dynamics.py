@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms, units
 from ase.data import atomic_numbers, covalent_radii
+from numpy.typing import NDArray
 
 from composer.errors import DataError
 
@@ -17,7 +18,8 @@ TOUCHING = 0.75  # times the sum of covalent radii: below it atoms must push eac
 UNSEEN = 0.85  # times the shortest distance of the data: the same, where that is less
 CLOSEST = 0.3  # times the sum of covalent radii: where scans begin
 COLLAPSED = 0.5  # times the sum of covalent radii: closer than that, dynamics has failed
-COMPRESSED = (0.6, 1.0)  # volumes of compression scans, over the volume of the crystal
+STEPS = 46  # of a scan of dimers or trimers
+COMPRESSED = (*np.linspace(0.6, 0.8, 21).tolist(), 1.0)  # volumes of compression scans, over the volume of the crystal
 DRIFT = 2.0  # meV/atom of NVE energy that may be lost or won in 10 ps
 TOO_HOT = 5.0  # times the temperature of the bath
 
@@ -33,42 +35,66 @@ class Verdict:
         return self.passed
 
 
-def repulsive(model: Any, species: Sequence[str] | None = None, crystals: Iterable[Any] = ()) -> Verdict:
-    """Whether atoms push each other apart at short distance, and crystals resist compression.
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Structures on the way to where atoms touch: each of `near` must lie higher in energy than the one of `far` at the same place.
 
-    Scans: dimers of all pairs and trimers (linear and triangular) of all kinds from 0.3 to 0.75 of the sum of covalent radii (or to 0.85 of
-    the shortest distance of its data, where the model knows it and it is less), where the energy must fall with distance all the way; crystals at 0.6 to 1.0 of their volume, where the energy must not fall below that of
-    1.0 by compression, and must rise from 0.8 down. Arguments: model; species (default: all of the model); crystals, ase.Atoms or frames.
-    Returns: a Verdict whose reason names the first scan that failed.
+    Arguments: frames; near, far, places of frames [n]; failure, what is told of the frame where that is not so.
+    """
+
+    frames: Sequence[Atoms]
+    near: NDArray[np.intp]
+    far: NDArray[np.intp]
+    failure: Callable[[Atoms], str]
+
+
+def scans(species: Sequence[str], seen: Mapping[str, float], crystals: Iterable[Any] = ()) -> list[Scan]:
+    """Dimers, trimers and crystals that are pressed together.
+
+    Dimers of all pairs and trimers (linear and triangular) of all kinds from 0.3 to 0.75 of the sum of covalent radii, or to 0.85 of the shortest
+    distance that was seen, where it is less: the energy must fall with distance all the way. Crystals at 0.6 to 0.8 of their volume: the same, and at 0.8 it must not lie below that at 1.0.
+    Arguments: species; seen, shortest distances (Å) by pair "A-B"; crystals, ase.Atoms or frames.
+    """
+    named = [(f"the dimer {a}-{b}", _dimers(a, b, _limit(seen, (a, b)))) for a, b in itertools.combinations_with_replacement(species, 2)]
+    for kinds in itertools.combinations_with_replacement(species, 3):
+        named += [
+            (f"the {shape} trimer {'-'.join(kinds)}", _trimers(kinds, shape, _limit(seen, kinds))) for shape in ("linear", "triangular")
+        ]
+    steps = np.arange(STEPS)
+
+    def told(name: str) -> Callable[[Atoms], str]:
+        return lambda frame: f"{name} is not repulsive at {frame.get_distance(0, 1):.2f} Å"
+
+    return [Scan(frames, steps[:-1], steps[1:], told(name)) for name, frames in named] + [_compression(c) for c in crystals]
+
+
+def repulsive(model: Any, species: Sequence[str] | None = None, crystals: Iterable[Any] = ()) -> Verdict:
+    """Whether atoms push each other apart at short distance, and crystals resist compression: the `scans`.
+
+    Arguments: model, whose `domain` has the shortest distances of its data, where it knows them; species (default: all of the model);
+    crystals, ase.Atoms or frames. Returns: a Verdict whose reason names the first scan that failed.
     """
     known = tuple(model.species if species is None else species)
-    scans = [(f"the dimer {a}-{b}", _dimers(a, b, _limit(model, (a, b)))) for a, b in itertools.combinations_with_replacement(known, 2)]
-    for kinds in itertools.combinations_with_replacement(known, 3):
-        scans += [
-            (f"the {shape} trimer {'-'.join(kinds)}", _trimers(kinds, shape, _limit(model, kinds))) for shape in ("linear", "triangular")
-        ]
-    for name, frames in scans:
-        energy = model(frames).energy.numpy()
-        bad = np.flatnonzero(~(np.diff(energy) < 0))
+    for scan in scans(known, getattr(model, "domain", {}), crystals):
+        energy = model(scan.frames).energy.numpy()
+        bad = scan.far[~(energy[scan.near] > energy[scan.far])]
         if not np.isfinite(energy).all() or bad.size:
-            at = frames[int(bad[-1]) + 1 if bad.size else int(np.argmin(np.isfinite(energy)))]
-            return Verdict(False, f"{name} is not repulsive at {at.get_distance(0, 1):.2f} Å")
-    return next((v for v in (_resists(model, c) for c in crystals) if not v), Verdict(True))
+            return Verdict(False, scan.failure(scan.frames[int(bad[-1]) if bad.size else int(np.argmin(np.isfinite(energy)))]))
+    return Verdict(True)
 
 
 def _scale(a: str, b: str) -> float:
     return float(covalent_radii[atomic_numbers[a]] + covalent_radii[atomic_numbers[b]])
 
 
-def _limit(model: Any, kinds: Sequence[str]) -> float:
+def _limit(seen: Mapping[str, float], kinds: Sequence[str]) -> float:
     """Up to where a scan goes, in sums of covalent radii: a bond that the data show is not forbidden."""
-    seen = getattr(model, "domain", {})
     known = [(a, b, seen[f"{a}-{b}"]) for a in set(kinds) for b in set(kinds) if f"{a}-{b}" in seen]
     return max(min([TOUCHING, *(UNSEEN * r / _scale(a, b) for a, b, r in known)]), 1.1 * CLOSEST)
 
 
 def _dimers(a: str, b: str, limit: float) -> list[Atoms]:
-    return [Atoms([a, b], [[0, 0, 0], [r, 0, 0]]) for r in np.linspace(CLOSEST, limit, 46) * _scale(a, b)]
+    return [Atoms([a, b], [[0, 0, 0], [r, 0, 0]]) for r in np.linspace(CLOSEST, limit, STEPS) * _scale(a, b)]
 
 
 def _trimers(kinds: Sequence[str], shape: str, limit: float) -> list[Atoms]:
@@ -77,23 +103,18 @@ def _trimers(kinds: Sequence[str], shape: str, limit: float) -> list[Atoms]:
     ab, bc, ac = _scale(a, b), _scale(b, c), _scale(a, c)
     x = (ab**2 + ac**2 - bc**2) / (2 * ab)
     corner = [x, np.sqrt(max(ac**2 - x**2, 0.0)), 0.0] if shape == "triangular" else [ab + bc, 0.0, 0.0]
-    return [Atoms([a, b, c], f * np.array([[0, 0, 0], [ab, 0, 0], corner])) for f in np.linspace(CLOSEST, limit, 46)]
+    return [Atoms([a, b, c], f * np.array([[0, 0, 0], [ab, 0, 0], corner])) for f in np.linspace(CLOSEST, limit, STEPS)]
 
 
-def _resists(model: Any, crystal: Any) -> Verdict:
+def _compression(crystal: Any) -> Scan:
     atoms = crystal if isinstance(crystal, Atoms) else crystal.atoms()
-    volumes = np.linspace(*COMPRESSED, 41)
     frames = []
-    for volume in volumes:
+    for volume in COMPRESSED:
         frame = atoms.copy()
         frame.set_cell(atoms.cell.array * np.cbrt(volume), scale_atoms=True)
         frames.append(frame)
-    energy = model(frames).energy.numpy() / len(atoms)
-    name = atoms.info.get("config_type", atoms.get_chemical_formula())
-    deep = volumes <= 0.8 + 1e-9
-    if not np.isfinite(energy).all() or not (np.diff(energy[deep]) < 0).all() or energy[deep].min() < energy[-1]:
-        return Verdict(False, f"{name} does not resist compression to 0.6 of its volume")
-    return Verdict(True)
+    name, steps = atoms.info.get("config_type", atoms.get_chemical_formula()), np.arange(len(frames))
+    return Scan(frames, steps[:-1], steps[1:], lambda _: f"{name} does not resist compression to {COMPRESSED[0]:.1f} of its volume")
 
 
 def survives(

@@ -18,11 +18,12 @@ from composer.model import Model
 from composer.search.columns import E0, OFFSET, REFERENCE, Key, Order
 from composer.search.leaf import Leaf
 from composer.search.polynomial import Monomial, Polynomial, polynomial
-from composer.search.sheet import CORE, Sheet, scale, sheet
+from composer.search.sheet import CORE, Sheet, scale, sheet, walls
 from composer.search.study import Study, at_home
 
 Array = NDArray[np.float64]
 Factors = dict[tuple[str, int], Factor]
+RISE = 4e-3  # eV/atom from one step of a scan to the next: what a wall that failed is asked for
 WIDEST = 640  # columns of an expansion; beyond it fused kernels are cheaper
 
 
@@ -88,6 +89,15 @@ class Expansion:
             raise FloatingPointError(f"{self.expression} gives numbers that are not finite")
         return found
 
+    @cached_property
+    def walls(self) -> Array:
+        """Rises of the columns (eV/atom) on the ways to touching atoms [n, columns]."""
+        return walls(self.study, self.order())
+
+    def failing(self, u: Array) -> NDArray[np.bool_]:
+        """Which of the walls do not rise [n]."""
+        return ~(self.walls @ self.numbers(u) > 0.0)
+
     def numbers(self, u: Array) -> Array:
         """w [columns]: what the columns of the sheet are multiplied with; the reference is subtracted from their sum."""
         w = np.zeros(sum(len(p) for p in self.sheet.place.values()))
@@ -147,22 +157,33 @@ class Expansion:
 
 @dataclass(eq=False)
 class Part:
-    """Least squares of an expansion over some folds under stated weights, as `composer.fit.levenberg.minimise` asks for it."""
+    """Least squares of an expansion over some folds under stated weights, as `composer.fit.levenberg.minimise` asks for it.
+
+    Arguments: held [n], how firmly each wall is held up: its rise is drawn to `RISE` within `RISE` / held.
+    """
 
     expansion: Expansion
     weights: Weights
     folds: frozenset[int]
+    held: Array
 
     @cached_property
     def rows(self) -> Array:
         """All rows of the folds, reduced to a triangle [columns, columns]: every point of a fit is a product with it."""
         kept = {key: f for key, f in self.expansion.sheet.factors.items() if key[1] in self.folds or key == CORE}
-        return joined(kept, self.weights).triangle
+        up = self.held > 0.0
+        return np.concatenate([joined(kept, self.weights).triangle, self.expansion.walls[up] * (self.held[up] / RISE)[:, None]])
+
+    @cached_property
+    def goal(self) -> Array:
+        """What the rows shall give: nothing, and for walls their rise."""
+        up = self.held[self.held > 0.0]
+        return np.concatenate([np.zeros(len(self.rows) - len(up)), up])
 
     def factor(self, u: Array) -> Factor:
         if not np.isfinite(u).all():
             raise ValueError("numbers that are not finite")
-        return factorize(self.rows @ self.expansion.slopes(u), -(self.rows @ self.expansion.numbers(u)))
+        return factorize(self.rows @ self.expansion.slopes(u), self.goal - self.rows @ self.expansion.numbers(u))
 
 
 def joined(factors: Factors, weights: Weights) -> Factor:

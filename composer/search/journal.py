@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from composer.errors import DataError
 
 Array = NDArray[np.float64]
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Journal:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from composer.data import Data
+from composer.data import Data, Frame
 from composer.data.distances import pairs
 
 Array = NDArray[np.float64]
@@ -49,6 +49,16 @@ def closest(data: Data) -> dict[tuple[str, str], float]:
         alike = [known.get(f"{x}-{x}", REACH) for x in (a, b)]
         found[a, b] = known.get(f"{a}-{b}", float(np.mean(alike)))
     return found
+
+
+def lowest(data: Data) -> Frame | None:
+    """The periodic frame of lowest energy for each atom, among those of the composition that occurs most."""
+    frames = [f for f in data if f.periodic and f.energy is not None]
+    shares = [tuple(round(c / len(f), 6) for c in (f.symbols.count(s) for s in data.species)) for f in frames]
+    if not frames:
+        return None
+    most = max(sorted(set(shares)), key=shares.count)
+    return min((f for f, s in zip(frames, shares, strict=True) if s == most), key=lambda f: (f.energy or 0.0) / len(f))
 
 
 def short_scans(data: Data) -> list[list[Few]]:

@@ -112,18 +112,33 @@ def _of_scans(study: Study, order: Order, broken: frozenset[Key]) -> Factor:
     """
     batch, following = study.scans
     kept = np.flatnonzero(following != np.arange(len(following)))
+    energies = _energies(study, order, batch, broken)
+    assert study.core is not None
+    core = Columns(study, Order((), leaves_of(study.core)), [], batch).of(("fixed", written_out(study.core))).energy[:, 0]
+    energies[:, _place(study, order)[REFERENCE][0]] = core
+    falls = energies[kept] - energies[following[kept]]
+    width = SHARE * np.abs(core[kept] - core[following[kept]]) + LEAST
+    return factorize(falls / width[:, None], np.zeros(len(kept)))
+
+
+def walls(study: Study, order: Order) -> Array:
+    """By how much (eV/atom) each column rises on the ways on which the energy of a winner must rise [n, columns]; none without a core."""
+    if study.core is None:
+        return np.zeros((0, sum(len(p) for p in _place(study, order).values())))
+    batch, near, far = study.walls
+    energies = _energies(study, order, batch, frozenset()) / np.diff(batch.offsets.numpy())[:, None]
+    return energies[near] - energies[far]
+
+
+def _energies(study: Study, order: Order, batch: Batch, broken: frozenset[Key]) -> Array:
+    """Energies [S, columns] of structures that are in no data; zero where they are not finite, and for E0, which no difference holds."""
     chunk, place = Columns(study, order, [], batch), _place(study, order)
     energies = np.zeros((batch.structures, sum(len(p) for p in place.values())))
     for key in order.keys:
         if key[0] in ("fixed", "block", "tensor"):
             found = chunk.of(key).energy if key not in broken else np.zeros(1)
             energies[:, place[key]] = np.where(np.isfinite(found), found, 0.0)
-    assert study.core is not None
-    core = Columns(study, Order((), leaves_of(study.core)), [], batch).of(("fixed", written_out(study.core))).energy[:, 0]
-    energies[:, place[REFERENCE][0]] = core
-    falls = energies[kept] - energies[following[kept]]
-    width = SHARE * np.abs(core[kept] - core[following[kept]]) + LEAST
-    return factorize(falls / width[:, None], np.zeros(len(kept)))
+    return energies
 
 
 def _rows(

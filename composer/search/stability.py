@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from composer.algebra import Expression
-from composer.data import Data, Frame
+from composer.data import Frame
 from composer.dynamics import Verdict, repulsive, survives
 from composer.runtime import threads
 from composer.search.study import Study, at_home
@@ -35,7 +35,7 @@ def examine(question: Trust) -> Verdict:
     threads.set_threads(1)
     study = at_home(question.study)
     model = model_of(question.expression, study, question.theta)
-    crystal = lowest(study.data)
+    crystal = study.crystal
     try:
         verdict = repulsive(model, study.species, [crystal] if crystal is not None else [])
         for temperature, ensemble in ((COLD, "nve"), (HOT, "nvt")):
@@ -47,16 +47,6 @@ def examine(question: Trust) -> Verdict:
     except Exception as error:  # a model that cannot be run is no winner
         return Verdict(False, f"{type(error).__name__}: {error}")
     return verdict
-
-
-def lowest(data: Data) -> Frame | None:
-    """The periodic frame of lowest energy for each atom, among those of the composition that occurs most."""
-    frames = [f for f in data if f.periodic and f.energy is not None]
-    shares = [tuple(round(c / len(f), 6) for c in (f.symbols.count(s) for s in data.species)) for f in frames]
-    if not frames:
-        return None
-    most = max(sorted(set(shares)), key=shares.count)
-    return min((f for f, s in zip(frames, shares, strict=True) if s == most), key=lambda f: (f.energy or 0.0) / len(f))
 
 
 def repeated(frame: Frame) -> Any:

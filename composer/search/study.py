@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from composer.algebra import Expression
-from composer.data import Data
+from composer.data import Data, Frame
+from composer.dynamics import scans
 from composer.evaluate import chunks
 from composer.fit.weights import Weights
 from composer.model.structures import excluded_pairs
 from composer.neighbors import Batch, build_batch
 from composer.search.cover import Leaves
-from composer.search.scans import short_scans, shortest
+from composer.search.scans import lowest, short_scans, shortest
 
 CHUNK = 4000  # atoms of a chunk; chunks depend on the data alone
 SAMPLE = 30_000  # atoms of the largest set that is ranked on as a whole
@@ -93,7 +94,7 @@ class Study:
     def batches(self) -> list[Batch]:
         """The prepared neighbours of every chunk, with rows of one length so that they share kernels."""
         found = [self._prepared([self.data[p] for p in places]) for places in self.pieces]
-        most = max(self.most, *(batch.max_neighbors for batch in found))
+        most = max(self.most, *(batch.max_neighbors for batch in (*found, self._walls[0])))
         return [replace(batch, max_neighbors=most) for batch in found]
 
     def _prepared(self, structures: Sequence[Any]) -> Batch:
@@ -116,8 +117,30 @@ class Study:
         for scan in short_scans(self.data):
             following += [len(structures) + min(n + 1, len(scan) - 1) for n in range(len(scan))]
             structures += scan
-        none = torch.zeros(0, 2, dtype=torch.int64)  # atoms of a scan are never bonded
-        return replace(self._prepared(structures), max_neighbors=self.batches[0].max_neighbors, excluded=none), np.array(following)
+        return self._free(structures), np.array(following)
+
+    @cached_property
+    def crystal(self) -> Frame | None:
+        """What must resist compression and survive dynamics, if the data have one."""
+        return lowest(self.data)
+
+    @cached_property
+    def _walls(self) -> tuple[Batch, NDArray[np.intp], NDArray[np.intp]]:
+        """Structures that are pressed together, and which of them must lie above which."""
+        found = scans(self.species, self.shortest, [] if self.crystal is None else [self.crystal])
+        starts = np.cumsum([0, *(len(scan.frames) for scan in found)])
+        near, far = (np.concatenate([s + places for s, places in zip(starts, each)]) for each in zip(*((x.near, x.far) for x in found)))
+        return self._free([frame for scan in found for frame in scan.frames]), near, far
+
+    @cached_property
+    def walls(self) -> tuple[Batch, NDArray[np.intp], NDArray[np.intp]]:
+        """Structures of the checks that a winner must pass, with rows as long as those of all batches, and which must lie above which."""
+        batch, near, far = self._walls
+        return replace(batch, max_neighbors=self.batches[0].max_neighbors), near, far
+
+    def _free(self, structures: Sequence[Any]) -> Batch:
+        """Prepared structures in which no atoms are bonded."""
+        return replace(self._prepared(structures), excluded=torch.zeros(0, 2, dtype=torch.int64))
 
     def __reduce__(self) -> tuple:
         return Study, (self.data, self.weights, self.fold, self.covers, self.cutoff, self.core, self.most), {"hash": self.hash}

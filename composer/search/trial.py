@@ -30,6 +30,10 @@ Array = NDArray[np.float64]
 RIDGE = 1e-8  # strength of the prior before folds have chosen one
 BETWEEN = (1.0, 0.5, 0.2, 0.05, 0.0)  # where a fit may start, on the way from the parent to the first-order solution
 CHOICES, WORTH = 3, 0.02  # of weights and strength where numbers are multiplied, and the fall of the criterion that makes one more worth it
+FIRM, DEAR = (
+    (1.0, 4.0, 16.0, 64.0),
+    0.1,
+)  # how firmly walls that fail are held up in turn, and the rise of the criterion that is too much for it
 FLOOR = 1e-6  # eV/atom, eV/Å: errors below it are alike
 REFIT, LIMIT = 12, 60  # evaluations of a refit without a fold, and of a fit
 RESTS = "energy", "forces", "stress"
@@ -128,18 +132,43 @@ def _choice(task: Task, expansion: Expansion, u: Array) -> tuple[Weights, float]
 
 
 def _fit(expansion: Expansion, u: Array, weights: Weights, strength: float) -> Outcome:
-    """The fit from u under stated weights and strength, with errors held out by fold."""
-    study, several = expansion.study, len(expansion.study.folds) > 1
+    """The fit from u under stated weights and strength: one in which atoms that are pressed together repel, if its errors are about as low."""
     u = _minimum(expansion, u, weights, strength, 1e-8)
+    free = _judged(expansion, u, weights, strength, np.zeros(len(expansion.walls)))
+    repelling, held = _repelling(expansion, u, weights, strength)
+    if not held.any():
+        return free
+    found = _judged(expansion, repelling, weights, strength, held)
+    return found if found.criterion < free.criterion + DEAR else free
+
+
+def _judged(expansion: Expansion, u: Array, weights: Weights, strength: float, held: Array) -> Outcome:
+    """The outcome of a fit that ended at u, with errors held out by fold."""
+    study, several = expansion.study, len(expansion.study.folds) > 1
     folds = []
     for fold in study.folds if several else []:
-        folds.append(_minimum(expansion, u, weights, strength, 1e-5, frozenset(study.folds) - {fold}, REFIT))
+        folds.append(_minimum(expansion, u, weights, strength, 1e-5, frozenset(study.folds) - {fold}, REFIT, held))
     train = _errors([expansion.squares(u)])
     squares = [{k: v for k, v in expansion.squares(uf).items() if k[1] == fold} for fold, uf in zip(study.folds, folds, strict=False)]
     errors = _errors(squares) if several else train
     held = {o: [s[o, fold][0] if (o, fold) in s else 0.0 for fold, s in zip(study.folds, squares, strict=False)] for o in judged(errors)}
     theta_folds = np.array(folds).reshape(-1, len(u))
     return Outcome(expansion.model.size, errors, held, train, criterion(errors), 0.0, asdict(weights), strength, "", u, theta_folds)
+
+
+def _repelling(expansion: Expansion, u: Array, weights: Weights, strength: float) -> tuple[Array, Array]:
+    """The minimum near u at which atoms that are pressed together repel, and how firmly each wall was held up for it [n].
+
+    Walls that fail are held up, and more firmly where they fail again; where that does not help, all stays as it was.
+    """
+    point, held = u, np.zeros(len(expansion.walls))
+    for firm in FIRM:
+        failing = expansion.failing(point)
+        if not failing.any():
+            return point, held
+        held[failing] = firm
+        point = _minimum(expansion, point, weights, strength, 1e-8, held=held)
+    return (u, 0.0 * held) if expansion.failing(point).any() else (point, held)
 
 
 def _minimum(
@@ -150,11 +179,13 @@ def _minimum(
     tolerance: float,
     folds: frozenset[int] | None = None,
     limit: int = LIMIT,
+    held: Array | None = None,
 ) -> Array:
-    """The minimum from u over some folds, under the penalty that belongs to all data at u."""
+    """The minimum from u over some folds with walls held up, under the penalty that belongs to all data at u."""
     whole = joined(expansion.steps(u), weights)
     penal = weigh(expansion.penal(whole.norms), float(np.sqrt(strength)))
-    part = Part(expansion, weights, frozenset(expansion.study.folds) if folds is None else folds)
+    kept = frozenset(expansion.study.folds) if folds is None else folds
+    part = Part(expansion, weights, kept, np.zeros(len(expansion.walls)) if held is None else held)
     if expansion.linear:
         return u + solve(part.factor(u), prior=penal.after(u), gauge=expansion.gauge(u)).theta
     point = minimise(part, u, penal, _exact(expansion), expansion.gauge, tolerance, limit)[0]
