@@ -27,6 +27,10 @@ class Spectrum:
     floor: float
     coordinates: Coordinates
 
+    def __repr__(self) -> str:
+        """Its size, what the data determine, and the range of the eigenvalues, in a line."""
+        return f"Spectrum: {self.rank()} of {len(self.eigenvalues)} directions determined, {self.decades:.1f} decades, N_eff {self.n_eff():.1f}"
+
     @property
     def rounding(self) -> NDArray[np.bool_]:
         """Flags [P'] of eigenvalues at or below the rounding floor: their size means nothing."""

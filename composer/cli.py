@@ -37,6 +37,9 @@ def _share(value: float) -> float:
 Test = Annotated[float, typer.Option(callback=_share, help="Share of the frames kept for a test; 0 keeps none.")]
 
 
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out frames that cannot be used, and say which.")]
+
+
 def main() -> None:
     """Entry point of the console script."""
     app()
@@ -87,6 +90,7 @@ def fit(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes of Adam over mini-batches, for networks.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="File from which epochs that were stopped go on.")] = None,
     check: Annotated[bool, typer.Option("--check", help="First look for wrong signs, orders, units and gaps in the data.")] = False,
+    skip_broken: SkipBroken = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> Answer:
@@ -99,7 +103,7 @@ def fit(
     weights = _weights(energy, forces, stress)
     given = read_nep_in(model) if model.endswith(".in") else None
     expr = composer.parse_expression(model) if given is None else given.expression
-    train, rest = _parts(data, test, seed)
+    train, rest = _parts(data, test, seed, skip_broken)
     if given is not None:
         print(given.said)
     start = composer.compile(expr, species=train.species if given is None else given.species)
@@ -125,8 +129,8 @@ def _weights(energy: float | None, forces: float | None, stress: float | None) -
     return composer.Weights(energy=energy, forces=forces, stress=stress)
 
 
-def _parts(source: str, test: float, seed: int) -> tuple[Any, Any]:
-    data = composer.read_data(source)
+def _parts(source: str, test: float, seed: int, skip_broken: bool) -> tuple[Any, Any]:
+    data = composer.read_data(source, skip_broken=skip_broken)
     return data.split(test=test, by="group", seed=seed) if test else (data, None)
 
 
@@ -142,6 +146,7 @@ def search(
     max_parameters: Annotated[int, typer.Option(min=2, help="Most fitted numbers of a model.")] = 75,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; the result does not depend on their number.")] = None,
     test: Test = 0.2,
+    skip_broken: SkipBroken = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> Answer:
@@ -150,7 +155,7 @@ def search(
 
     for file in filter(None, (out, report)):
         make_folder_of(file)
-    train, rest = _parts(data, test, seed)
+    train, rest = _parts(data, test, seed, skip_broken)
     given = {"budget": budget, "seconds": seconds, "max_parameters": max_parameters, "executor": workers}
     result = composer.search(train, storage=storage, seed=seed, **given)
     if result.refused is not None:

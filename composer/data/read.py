@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import re
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from composer import datasets
 from composer.data.data import Data
+from composer.data.frame import Frame
 from composer.data.observables import Keys, find_keys, frame
 from composer.data.summary import summary
 from composer.errors import DataError, UnitError
@@ -21,7 +23,12 @@ from composer.errors import DataError, UnitError
 if TYPE_CHECKING:
     from ase import Atoms
 
+SHOWN = 5  # broken frames that are told of
 OPENERS = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+
+
+class BrokenFrames(UserWarning):
+    """Frames that cannot be used were left out, because `skip_broken=True` was asked for."""
 
 
 def read_data(
@@ -34,6 +41,7 @@ def read_data(
     units: Mapping[str, str] | None = None,
     unlabelled: bool = False,
     quiet: bool = False,
+    skip_broken: bool = False,
 ) -> Data:
     """Read structures with energies, forces and stresses, check every one, and say what was found.
 
@@ -41,7 +49,8 @@ def read_data(
     Arguments: source (a path, the name of a shipped set, `ase.Atoms`, or a list of these), keys (where the observables are, if not
     under a usual name), species (symbols that may occur, in the order of the model), units (of "energy", "forces", "stress",
     "virial" and "length" if not eV, eV/Å, eV/Å^3, eV, Å; "-kbar" turns a pressure into a stress), unlabelled (True allows data without
-    any energy), quiet (print nothing). Returns: Data in eV, Å; what is missing in a frame is None.
+    any energy), quiet (print nothing), skip_broken (True leaves out frames that cannot be used, and says which and why, also if quiet).
+    Returns: Data in eV, Å; what is missing in a frame is None.
     Errors: DataError for files that are missing, empty, cut or foreign and for unusable frames, which it names; UnitError.
     """
     if units is not None and not isinstance(units, Mapping):
@@ -58,11 +67,33 @@ def read_data(
             f"No frame has any; the keys are {', '.join(_all_keys(atoms)) or 'none'}",
             "Name one with energy_key='...', or write unlabelled=True to read structures alone",
         )
-    frames = [frame(one, place, name, keys, units or {}) for one, place, name in found]
-    data = Data(frames, species)
+    data = Data(_usable(found, keys, units or {}, skip_broken), species)
     if not quiet:
         print(summary(data, keys, atoms))
     return data
+
+
+def _usable(found: Sequence[tuple[Atoms, int, str]], keys: Keys, units: Mapping[str, str], skip_broken: bool) -> list[Frame]:
+    """The frames; one that cannot be used is an error, or left out with a word."""
+    frames, broken = [], list[DataError]()
+    for one, place, name in found:
+        try:
+            frames.append(frame(one, place, name, keys, units))
+        except DataError as error:
+            if not skip_broken:
+                advice = (
+                    f"{error.type_this.rstrip('.')}; or leave out all such frames with skip_broken=True"
+                    if len(found) > 1
+                    else error.type_this
+                )
+                raise DataError(error.asked, error.found, advice) from None
+            broken.append(error)
+    if not frames:
+        raise broken[0]
+    if broken:
+        named = "\n".join(f"  {error.asked}: {error.found}" for error in broken[:SHOWN]) + ("\n  ..." if len(broken) > SHOWN else "")
+        warnings.warn(f"{len(broken)} of {len(found)} frames cannot be used and are left out:\n{named}", BrokenFrames, stacklevel=3)
+    return frames
 
 
 def _is_one(source: object) -> bool:

@@ -9,6 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from composer.data import Data, Frame, read_data
+from composer.data.read import BrokenFrames
 from composer.errors import DataError, UnitError
 
 
@@ -186,3 +187,13 @@ def test_data_are_made_of_frames(frames):
 def test_a_share_is_a_number_between_zero_and_one(share):
     with pytest.raises(DataError, match="between 0 and 1"):
         read_data([good(), good(1.01)], quiet=True).split(test=share)
+
+
+def test_broken_frames_are_left_out_where_that_is_asked():
+    """With a word that names them; where none is left it is an error, and errors of several frames tell of the choice."""
+    broken = good(1.01, energy=np.nan)
+    assert "skip_broken=True" in refuse([good(), broken], "energy of frame 1")
+    with pytest.warns(BrokenFrames, match="1 of 3 frames .*\n  The energy of frame 1 should be finite"):
+        data = read_data([good(), broken, good(1.02)], quiet=True, skip_broken=True)
+    assert [f.index for f in data] == [0, 2]
+    refuse(broken, "energy of frame 0", skip_broken=True)
