@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import time
 from dataclasses import dataclass
 
@@ -56,11 +57,17 @@ def winner(case: Case, train: Data, settings: Settings) -> Winner:
     return found
 
 
+def _processor() -> float:
+    """Processor seconds of this process, and of compilers and workers that have ended."""
+    parts = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
 def _search(train: Data, settings: Settings, most: int, storage: str | None) -> Winner:
-    workers, start = min(2, os.cpu_count() or 1), time.perf_counter()
+    workers, start, busy = min(2, os.cpu_count() or 1), time.perf_counter(), _processor()
     result = composer.search(
         train, budget=settings.budget, max_parameters=most, seconds=settings.seconds, seed=settings.seed, executor=workers, storage=storage
     )
-    spent = time.perf_counter() - start
-    origin = f"found in {spent:.0f} s on {workers} cores, {len(result.trials)} trials, seed {settings.seed}, at most {most} parameters"
+    spent, busy = time.perf_counter() - start, _processor() - busy
+    origin = f"found in {spent:.0f} s on {workers} cores ({busy:.0f} processor seconds), {len(result.trials)} trials, seed {settings.seed}, at most {most} parameters"
     return Winner(result.best, origin, result.spearman)
