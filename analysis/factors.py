@@ -17,9 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.linalg as sla
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
+(TPQRT,) = sla.get_lapack_funcs(("tpqrt",), dtype=np.float64)
+BLOCK = 32  # columns that are eliminated together
 FAN = 8  # factors stacked at one node of the merging tree: fixed, for the result must not depend on workers
 
 
@@ -190,21 +193,34 @@ def _join(factors: Sequence[Factor]) -> Factor:
             f"Factors were to be merged. They have {[factor.parameters for factor in factors]} parameters and right-hand "
             f"sides of shapes {[factor.rhs.shape for factor in factors]}. Build all of them from the same columns."
         )
+    target = factors[0].rhs
+    full = _stacked([np.column_stack([factor.triangle, factor.rhs]) for factor in factors])
+    size = min(sum(len(factor.rhs) for factor in factors), factors[0].parameters)
     rss = np.sum([factor.rss for factor in factors], axis=0)
-    return _reduce(
-        np.concatenate([factor.triangle for factor in factors]),
-        np.concatenate([factor.rhs for factor in factors]),
-        rss,
-        sum(factor.rows for factor in factors),
-    )
+    return _divided(full, size, target.shape[1:], rss, sum(factor.rows for factor in factors))
+
+
+def _stacked(parts: Sequence[FloatArray]) -> FloatArray:
+    """The triangle [n, n] of stacked triangles [k <= n, n], at the cost of their upper halves alone."""
+    width = parts[0].shape[1]
+    full = np.zeros((width, width), order="F")
+    full[: len(parts[0])] = parts[0]
+    for part in parts[1:]:
+        rows = np.array(part, order="F")
+        full = TPQRT(len(part), min(BLOCK, width), full, rows, overwrite_a=True, overwrite_b=True)[0]
+    return full
 
 
 def _reduce(matrix: FloatArray, target: FloatArray, rss: FloatArray, rows: int) -> Factor:
     # Householder QR without pivoting commutes with a scaling of columns (its error bound is columnwise), hence no scaling here
-    size = min(matrix.shape)  # K
     full = np.asarray(np.linalg.qr(np.column_stack([matrix, target]), mode="r"), dtype=np.float64)  # [min(m, P + M), P + M]
+    return _divided(full, min(matrix.shape), target.shape[1:], rss, rows)
+
+
+def _divided(full: FloatArray, size: int, shape: tuple[int, ...], rss: FloatArray, rows: int) -> Factor:
+    """The factor of a triangle of [J | b]: its first `size` rows with a positive diagonal, and what is left of b in the sum of squares."""
     sign = np.where(np.diagonal(full[:size]) < 0, -1.0, 1.0)
     head = full[:size] * sign[:, None]
-    split = matrix.shape[1]
-    rest = np.sum(full[size:, split:] ** 2, axis=0).reshape(target.shape[1:])
-    return Factor(np.triu(head[:, :split]), head[:, split:].reshape(size, *target.shape[1:]), np.asarray(rss + rest), rows)
+    split = full.shape[1] - int(np.prod(shape))
+    rest = np.sum(full[size:, split:] ** 2, axis=0).reshape(shape)
+    return Factor(np.triu(head[:, :split]), head[:, split:].reshape(size, *shape), np.asarray(rss + rest), rows)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import Factor, combine, factorize, penalty
+from analysis import Factor, combine, factorize, merge, penalty
 from composer.algebra import Expression
 from composer.fit.gauges import gauges
 from composer.fit.weights import Weights
@@ -24,7 +24,7 @@ from composer.search.study import Study, at_home
 Array = NDArray[np.float64]
 Factors = dict[tuple[str, int], Factor]
 RISE = 4e-3  # eV/atom from one step of a scan to the next: what a wall that failed is asked for
-WIDEST = 640  # columns of an expansion; beyond it fused kernels are cheaper
+WIDEST = 1600  # columns of an expansion; beyond it fused kernels are cheaper
 
 
 class Expansion:
@@ -38,6 +38,9 @@ class Expansion:
         self.model = Model(expression, study.species)
         self.polynomial = polynomial(expression)
         self.leaves: dict[str, Leaf] = self.study.leaves.of(expression)
+        self._weights: Weights | None = None
+        self._by_fold: dict[int, Factor] = {}
+        self._triangles: dict[frozenset[int], Array] = {}
 
     @property
     def size(self) -> int:
@@ -137,6 +140,23 @@ class Expansion:
             found[key] = Factor(made.triangle, made.rhs, made.rss, factor.rows)
         return found
 
+    def triangle(self, weights: Weights, folds: frozenset[int]) -> Array:
+        """All rows of some folds under stated weights, reduced to a triangle [columns, columns]; the last ones are kept."""
+        if weights != self._weights:
+            self._weights, self._by_fold, self._triangles = weights, {}, {}
+        if folds not in self._triangles:
+            self._triangles[folds] = merge(
+                self._fold(weights, fold) for fold in sorted({fold for _, fold in self.sheet.factors if fold in folds or fold == CORE[1]})
+            ).triangle
+        return self._triangles[folds]
+
+    def _fold(self, weights: Weights, fold: int) -> Factor:
+        """The rows of one fold (-1: those of the core) under stated weights."""
+        if fold not in self._by_fold:
+            kept = {key: f for key, f in self.sheet.factors.items() if key[1] == fold}
+            self._by_fold[fold] = joined(kept, weights)
+        return self._by_fold[fold]
+
     def squares(self, u: Array) -> dict[tuple[str, int], tuple[float, int]]:
         """Sum of squared residuals, in the shape of the weights, and count of rows by (observable, fold)."""
         numbers = self.numbers(u)
@@ -170,9 +190,9 @@ class Part:
     @cached_property
     def rows(self) -> Array:
         """All rows of the folds, reduced to a triangle [columns, columns]: every point of a fit is a product with it."""
-        kept = {key: f for key, f in self.expansion.sheet.factors.items() if key[1] in self.folds or key == CORE}
         up = self.held > 0.0
-        return np.concatenate([joined(kept, self.weights).triangle, self.expansion.walls[up] * (self.held[up] / RISE)[:, None]])
+        walls = self.expansion.walls[up] * (self.held[up] / RISE)[:, None]
+        return np.concatenate([self.expansion.triangle(self.weights, self.folds), walls])
 
     @cached_property
     def goal(self) -> Array:

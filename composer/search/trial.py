@@ -119,7 +119,7 @@ def _expanded(task: Task, expansion: Expansion) -> Outcome:
         u = fits[-1].theta  # folds choose again where the problem was linearised better
     fit = min(fits or [_fit(expansion, u, weights, strength)], key=lambda f: criterion(f.errors))
     method = "linear" if expansion.linear else "variable projection"
-    return replace(fit, method=method)
+    return replace(_repelling(expansion, fit), method=method)
 
 
 def _choice(task: Task, expansion: Expansion, u: Array) -> tuple[Weights, float]:
@@ -132,18 +132,13 @@ def _choice(task: Task, expansion: Expansion, u: Array) -> tuple[Weights, float]
 
 
 def _fit(expansion: Expansion, u: Array, weights: Weights, strength: float) -> Outcome:
-    """The fit from u under stated weights and strength: one in which atoms that are pressed together repel, if its errors are about as low."""
+    """The fit from u under stated weights and strength, with errors held out by fold."""
     u = _minimum(expansion, u, weights, strength, 1e-8)
-    free = _judged(expansion, u, weights, strength, np.zeros(len(expansion.walls)))
-    repelling, held = _repelling(expansion, u, weights, strength)
-    if not held.any():
-        return free
-    found = _judged(expansion, repelling, weights, strength, held)
-    return found if found.criterion < free.criterion + DEAR else free
+    return _judged(expansion, u, weights, strength, np.zeros(len(expansion.walls)))
 
 
 def _judged(expansion: Expansion, u: Array, weights: Weights, strength: float, held: Array) -> Outcome:
-    """The outcome of a fit that ended at u, with errors held out by fold."""
+    """The outcome of a fit that ended at u with walls held up, with errors held out by fold."""
     study, several = expansion.study, len(expansion.study.folds) > 1
     folds = []
     for fold in study.folds if several else []:
@@ -151,24 +146,27 @@ def _judged(expansion: Expansion, u: Array, weights: Weights, strength: float, h
     train = _errors([expansion.squares(u)])
     squares = [{k: v for k, v in expansion.squares(uf).items() if k[1] == fold} for fold, uf in zip(study.folds, folds, strict=False)]
     errors = _errors(squares) if several else train
-    held = {o: [s[o, fold][0] if (o, fold) in s else 0.0 for fold, s in zip(study.folds, squares, strict=False)] for o in judged(errors)}
+    by_fold = {o: [s[o, fold][0] if (o, fold) in s else 0.0 for fold, s in zip(study.folds, squares, strict=False)] for o in judged(errors)}
     theta_folds = np.array(folds).reshape(-1, len(u))
-    return Outcome(expansion.model.size, errors, held, train, criterion(errors), 0.0, asdict(weights), strength, "", u, theta_folds)
+    return Outcome(expansion.model.size, errors, by_fold, train, criterion(errors), 0.0, asdict(weights), strength, "", u, theta_folds)
 
 
-def _repelling(expansion: Expansion, u: Array, weights: Weights, strength: float) -> tuple[Array, Array]:
-    """The minimum near u at which atoms that are pressed together repel, and how firmly each wall was held up for it [n].
+def _repelling(expansion: Expansion, free: Outcome) -> Outcome:
+    """A fit near the free one in which atoms that are pressed together repel, if there is one with errors that are about as low.
 
-    Walls that fail are held up, and more firmly where they fail again; where that does not help, all stays as it was.
+    Walls that fail are held up, and more firmly where they fail again.
     """
-    point, held = u, np.zeros(len(expansion.walls))
+    weights, u, held = Weights(**free.weights), free.theta, np.zeros(len(expansion.walls))
     for firm in FIRM:
-        failing = expansion.failing(point)
+        failing = expansion.failing(u)
         if not failing.any():
-            return point, held
+            break
         held[failing] = firm
-        point = _minimum(expansion, point, weights, strength, 1e-8, held=held)
-    return (u, 0.0 * held) if expansion.failing(point).any() else (point, held)
+        u = _minimum(expansion, u, weights, free.strength, 1e-5, None, REFIT, held)
+    if not held.any() or expansion.failing(u).any():
+        return free
+    found = _judged(expansion, u, weights, free.strength, held)
+    return found if found.criterion < free.criterion + DEAR else free
 
 
 def _minimum(
