@@ -16,10 +16,10 @@ F64 = torch.float64
 
 
 def read_sites(positions: Tensor, cell: Tensor | None, periodic: Any, offsets: Tensor | None) -> Sites:
-    """The sites that arguments of `prepare` state; DataError where shapes do not fit."""
+    """The sites that arguments of `prepare` state, on the host; DataError where shapes do not fit."""
     if positions.dim() != 2 or positions.shape[1] != 3:
         raise DataError("A long-range sum was asked for", f"Positions have the shape {list(positions.shape)}", "Pass [atoms, 3]")
-    offsets = torch.tensor([0, len(positions)]) if offsets is None else torch.as_tensor(offsets, dtype=torch.int64)
+    offsets = torch.tensor([0, len(positions)]) if offsets is None else torch.as_tensor(offsets, dtype=torch.int64, device="cpu")
     count = len(offsets) - 1
     if count < 1 or int(offsets[0]) != 0 or int(offsets[-1]) != len(positions) or bool((offsets.diff() < 0).any()):
         raise DataError(
@@ -27,14 +27,14 @@ def read_sites(positions: Tensor, cell: Tensor | None, periodic: Any, offsets: T
             f"The offsets {offsets.tolist()} do not divide {len(positions)} atoms",
             "Pass offsets that rise from 0 to the number of atoms",
         )
-    pbc = torch.as_tensor(cell is not None if periodic is None else periodic, dtype=torch.bool)
+    pbc = torch.as_tensor(cell is not None if periodic is None else periodic, dtype=torch.bool, device="cpu")
     pbc = pbc.expand(count, 3).contiguous() if pbc.dim() < 2 else pbc
-    h = torch.zeros(count, 3, 3, dtype=F64) if cell is None else cell.detach().to(F64)
+    h = torch.zeros(count, 3, 3, dtype=F64) if cell is None else cell.detach().to("cpu", F64)
     if h.numel() != 9 * count:
         raise DataError(
             f"A long-range sum over {count} structures was asked for", f"The cell has the shape {list(h.shape)}", f"Pass [{count}, 3, 3]"
         )
-    return Sites(positions.detach().to(F64).contiguous(), h.reshape(count, 3, 3).contiguous(), pbc, offsets)
+    return Sites(positions.detach().to("cpu", F64).contiguous(), h.reshape(count, 3, 3).contiguous(), pbc, offsets)
 
 
 def check(sites: Sites, p: float, method: str, accuracy: float, split: str, net: str, given: Tensor) -> None:
