@@ -23,13 +23,13 @@ from composer.longrange.derivatives import (
 )
 from composer.ops import sites as forms
 from composer.ops.plain import plain as in_torch
+from composer.ops.plain import precision
 from composer.ops.plan import best
 from composer.ops.short import AllPairs, Excluded, Short, Together, neighbors
 from composer.ops.sites import Form, Moves, Sites, Values
 from composer.ops.smooth import Smooth
 
 F64 = torch.float64
-SINGLE = 1e-5  # the finest accuracy for which sums in plain torch are float32
 
 
 class NetCharge(UserWarning):
@@ -121,10 +121,9 @@ def prepare(
     if len(excluded):
         sites = dataclasses.replace(sites, excluded=torch.as_tensor(excluded, dtype=torch.int64))
         parts = [(m, Together(((1.0, f), (-1.0, Excluded(p))))) for m, f in parts]
-    device, single = positions.device, positions.dtype == torch.float32 and accuracy >= SINGLE
-    function = None
+    device, function = positions.device, None
     if device.type != "cpu" if plain is None else plain:
-        function = in_torch(parts, sites, device, torch.float32 if single else F64)
+        function = in_torch(parts, sites, device, precision(positions.dtype == torch.float32, accuracy))
     return Sum(sites, p, accuracy, net, parts, device, function)
 
 

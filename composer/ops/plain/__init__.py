@@ -5,6 +5,6 @@ the slopes of the form u A u. All that does not move (plans, lists of pairs, whi
 beforehand, so that a call waits for nothing.
 """
 
-from composer.ops.plain.forms import Plain, plain
+from composer.ops.plain.forms import Plain, operation, plain, precision
 
-__all__ = ["Plain", "plain"]
+__all__ = ["Plain", "operation", "plain", "precision"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.ops.operators import Mean
+from composer.ops.operators import Mean, form
 from composer.ops.plain.layout import Function, Layout
 from composer.ops.plain.mesh import Mesh
 from composer.ops.plain.pairs import Listed, Open
@@ -23,6 +23,8 @@ from composer.ops.short import AllPairs, Excluded, Short, Together, excluded
 from composer.ops.sites import Form, Moves, Sites, Values
 from composer.ops.smooth import Smooth
 from composer.ops.splits import Gaussian
+
+SINGLE = 1e-5  # the finest accuracy for which numbers of four bytes will do: their rounding costs 2e-6
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,28 @@ def _apart(run: Callable[[], Any], device: torch.device) -> Any:
 
 
 def plain(
-    parts: Sequence[tuple[Sequence[int], Form]], sites: Sites, device: torch.device, real: torch.dtype = torch.float64, ordered: bool = False
+    parts: Sequence[tuple[Sequence[int], Form]],
+    sites: Sites,
+    device: torch.device,
+    real: torch.dtype = torch.float64,
+    ordered: bool = False,
 ) -> Plain:
     """Groups of structures with a form each, as of `composer.ops.sites.by_groups`, for these structures at much the same cells on a device.
 
     Arguments: sites on the host; `real` float64 or float32, see `Layout`; `ordered`, the same bits in every call.
     """
     return Plain(parted([(m, partial(function, form)) for m, form in parts], sites, Layout.of(sites, device, real, ordered)))
+
+
+def precision(single: bool, accuracy: float) -> torch.dtype:
+    """The type of sums of an accuracy: what float32 can keep may be float32."""
+    return torch.float32 if single and accuracy >= SINGLE else torch.float64
+
+
+def operation(operator: tuple, sites: Sites, device: torch.device, single: bool, ordered: bool) -> Plain:
+    """A global operation by its data, see `composer.ops.operators`, in plain torch; arguments as of `plain`."""
+    real = precision(single, operator[3] if operator[0] == "smooth" else 1.0)
+    return plain([(range(sites.structures), form(operator))], sites, device, real, ordered)
 
 
 def function(form: Form, sites: Sites, layout: Layout) -> Function:
@@ -110,9 +127,7 @@ def _slab(form: Smooth, sites: Sites, layout: Layout) -> Function:
     return Slab(layout, tall, layout.on(open_), layout.on(heights), tuple(known))
 
 
-def parted(
-    groups: Sequence[tuple[Sequence[int], Callable[[Sites, Layout], Function]]], sites: Sites, layout: Layout
-) -> Function:
+def parted(groups: Sequence[tuple[Sequence[int], Callable[[Sites, Layout], Function]]], sites: Sites, layout: Layout) -> Function:
     """Groups of structures, each with a function of its own; together they are all structures."""
     if len(groups) == 1:
         return groups[0][1](sites, layout)
