@@ -14,7 +14,7 @@ class Dispersion(Term):
     """E_i = -sum_j sqrt(C_i C_j) / (2 r_ij^6) over all atoms and images, finite at short distance.
 
     c6 C (eV Å^6) per species; r^-6 is replaced by r^-6 P(3, r^2/(2 damping^2)), P the lower incomplete gamma function: a constant below about
-    one `damping` (Å). Periodic in three directions or in none. Source: D. E. Williams, Acta Cryst. A 27, 452 (1971).
+    one `damping` (Å). In any periodicity. Source: D. E. Williams, Acta Cryst. A 27, 452 (1971).
     """
 
     accuracy: float = 1e-5

@@ -65,18 +65,18 @@ def check(sites: Sites, p: float, method: str, accuracy: float, split: str, net:
         )
     for s in range(sites.structures):
         axes = sites.h[s][sites.pbc[s]]
-        if len(axes) == 1:
-            raise DataError(
-                "A long-range sum was asked for",
-                f"Structure {s} is periodic in one direction only: {sites.pbc[s].tolist()}",
-                "Make it periodic in two or three directions, or open in all (periodic=False)",
-            )
         sizes = torch.linalg.svdvals(axes) if len(axes) and bool(torch.isfinite(axes).all()) else None
         if len(axes) and (sizes is None or not float(sizes[-1]) > 1e-8 * float(sizes[0])):
             raise DataError(
                 "A long-range sum over a periodic structure was asked for",
                 f"The periodic vectors of structure {s} span no volume: {sites.h[s].tolist()}",
                 "Give it a cell, or leave the cell out",
+            )
+        if len(axes) == 1 and (not p >= 1 or split == "prolate"):
+            raise DataError(
+                f"The sum of 1/r^{p:g} over a wire was asked for with split={split!r}",
+                "Wires (one periodic direction) are known for p >= 1 and the Gaussian split",
+                'Write split="auto", or give the cell three periodic directions with enough vacuum',
             )
         if len(axes) == 2 and p != 1 and not p > 3:
             raise DataError(
@@ -87,12 +87,11 @@ def check(sites: Sites, p: float, method: str, accuracy: float, split: str, net:
 
 
 def volume_cell(sites: Sites, s: int) -> Tensor:
-    """The cell, with the open direction of a slab closed around its atoms: what densities refer to."""
-    if bool(sites.pbc[s].all()):
-        return sites.h[s]
-    h, axis = sites.h[s].clone(), int((~sites.pbc[s]).int().argmax())
-    normal = torch.linalg.cross(h[(axis + 1) % 3], h[(axis + 2) % 3])
-    normal = normal / normal.norm()
-    z = sites.x[sites.offsets[s] : sites.offsets[s + 1]] @ normal
-    h[axis] = normal * (float(z.max() - z.min()) + 2.0 if len(z) else 2.0)
+    """The cell, with open directions of a slab or wire closed around its atoms: what densities refer to."""
+    h, axes = sites.h[s].clone(), sites.h[s][sites.pbc[s]]
+    x = sites.x[sites.offsets[s] : sites.offsets[s + 1]]
+    normals = torch.linalg.svd(axes)[2][len(axes) :]  # of the periodic line or plane, [open, 3]
+    for axis, normal in zip((~sites.pbc[s]).nonzero().flatten().tolist(), normals):
+        z = x @ normal
+        h[axis] = normal * (float(z.max() - z.min()) + 2.0 if len(z) else 2.0)
     return h

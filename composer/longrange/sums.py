@@ -22,8 +22,8 @@ from composer.longrange.derivatives import (
     potential_and_slopes,
 )
 from composer.ops import sites as forms
-from composer.ops.plain import plain as in_torch
-from composer.ops.plain import precision
+from composer.ops.plain.forms import plain as in_torch
+from composer.ops.plain.forms import precision
 from composer.ops.plan import best
 from composer.ops.short import AllPairs, Excluded, Short, Together, neighbors
 from composer.ops.sites import Form, Moves, Sites, Values
@@ -109,7 +109,8 @@ def prepare(
                 "A direct sum over a periodic structure was asked for", "It does not converge", 'Write method="auto", or leave the cell out'
             )
         rows = tuple(map(tuple, volume_cell(sites, s).tolist()))
-        key = () if open_ else best(rows, atoms, p, accuracy, method, cutoff, sigma, order, mesh, split)
+        known = "gaussian" if int(sites.pbc[s].sum()) == 1 else split  # of wires
+        key = () if open_ else best(rows, atoms, p, accuracy, method, cutoff, sigma, order, mesh, known)
         groups.setdefault(key, []).append(s)
     for key, members in groups.items():
         if not key:
@@ -217,7 +218,9 @@ class Sum(Known):
         found = f"The charges of structure {bad[0]} sum to {total[bad[0]].tolist()}"
         if self.net == "refuse":
             raise DataError("A long-range sum over neutral structures was asked for", found, 'Neutralise them, or write net="background"')
-        warnings.warn(f"{found}; a uniform background neutralises them. Write net='background' to say that this is meant.", NetCharge, 4)
+        wire = int(self.sites.pbc[bad[0]].sum()) == 1
+        done = "the zero of potential is put 1 Å from the wire" if wire else "a uniform background neutralises them"
+        warnings.warn(f"{found}; {done}. Write net='background' to say that this is meant.", NetCharge, 4)
 
 
 def _words(form: Form, sites: Sites, s: int) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from composer.errors import BackendError
+from composer.neighbors import Batch
 from composer.ops import sites as forms
 from composer.ops.short import Excluded
 from composer.ops.sites import Form, Moves, Sites, Values
@@ -57,6 +58,11 @@ def words(operator: tuple, sites: Sites, s: int) -> list[str]:
     return [f"smooth part of 1/r^{p:g}, sigma {sigma:.3g} Å, accuracy {accuracy:g}: {how}"]
 
 
+def sites_of(batch: Batch, x: Tensor, cells: Tensor) -> Sites:
+    """The atoms of a batch, at positions [sites, 3] and in cells [S, 3, 3]."""
+    return Sites(x[: batch.atoms], cells, batch.pbc, batch.offsets, batch.excluded)
+
+
 class Bound:
     """Global operations on the sites of one call: each map is applied to a source once, with its slopes if they will be asked for.
 
@@ -67,7 +73,9 @@ class Bound:
         self.sites, self.moves, self.forms = sites, moves, forms
         self.kept: dict[tuple, Values] = {}
 
-    def operate(self, operations: Iterable[Sequence], pulls: Iterable[Sequence], read: Read, write: Callable[[str, Tensor], None]) -> None:
+    def operate(
+        self, operations: Iterable[Sequence], pulls: Iterable[Sequence], read: Read, write: Callable[[str, Tensor], object]
+    ) -> None:
         """Do `operations` on site arrays [N] by name; slopes that one of `pulls` will need are worked out on the way and kept."""
         pulled = {(tuple(operator), other) for operator, _, _, other, tangent, _ in pulls if not tangent}
         for data, source, target, _, tangent, _ in operations:

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from composer.errors import BackendError
 from composer.ops.native import Call, split_values
+from composer.ops.plain.form import Plain
+from composer.ops.plain.layout import Layout
+from composer.ops.plain.wire import Wire
 from composer.ops.plan import Plan, plan
 from composer.ops.sites import Moves, Sites, Values, by_groups
-from composer.ops.splits import Split
+from composer.ops.splits import Gaussian, Split
 
 
 @lru_cache(maxsize=256)
@@ -41,17 +44,11 @@ class Smooth:
         return by_groups(parts, sites, u, moves, slopes)
 
     def groups(self, sites: Sites) -> list[tuple[str | Plan, list[int]]]:
-        """Structures that are summed in one way: "open", "slab" or a plan; those of one plan may differ in size."""
+        """Structures that are summed in one way: "open", "wire", "slab" or a plan; those of one plan may differ in size."""
         found: dict[str | Plan, list[int]] = {}
         sizes, periodic = sites.offsets.diff().tolist(), sites.pbc.sum(1).tolist()
         for s in range(sites.structures):
-            chosen = {0: "open", 2: "slab", 3: ""}.get(periodic[s])
-            if chosen is None:
-                raise BackendError(
-                    "A long-range sum was asked for",
-                    f"Structure {s} is periodic in one direction only",
-                    "Make it periodic in two or three directions, or open in all",
-                )
+            chosen = ("open", "wire", "slab", "")[periodic[s]]
             found.setdefault(chosen or replace(self.plan(sites.h[s], sizes[s]), cost=0.0), []).append(s)
         return list(found.items())
 
@@ -65,6 +62,8 @@ class Smooth:
         match int(sites.pbc[s].sum()):
             case 0:
                 return "all pairs"
+            case 1:
+                return "all pairs across the wire, waves along it"
             case 3:
                 chosen = self.plan(sites.h[s], int(sites.offsets[s + 1] - sites.offsets[s]))
                 return f"k to {chosen.cutoff:.3g}/Å" if chosen.method == "ewald" else f"mesh {chosen.mesh}, order {chosen.order}"
@@ -76,12 +75,25 @@ class Smooth:
         """Structures of one of `groups`."""
         if chosen == "open":
             return self.call(sites, u, moves, slopes).run("direct")
+        if chosen == "wire":
+            wire = Wire.of(Layout.of(sites, sites.x.device, torch.float64), self.gaussian(), sites)
+            return Plain(wire)(sites, u, moves, slopes)
         if isinstance(chosen, str):
             return self.slabs(sites, u, moves, slopes)
         if chosen.method == "ewald":
             return self.call(sites, u, moves, slopes, chosen.cutoff).run("ewald")
         one = partial(self.on_mesh, chosen)
         return by_groups([([s], one) for s in range(sites.structures)], sites, u, moves, slopes)
+
+    def gaussian(self) -> Gaussian:
+        """The split, as wires want it."""
+        if isinstance(self.split, Gaussian) and self.split.p >= 1:
+            return self.split
+        raise BackendError(
+            f"The sum of 1/r^{self.split.p:g} over a wire was asked for, {self.split.words()}",
+            "Wires (one periodic direction) are known for p >= 1 and the Gaussian split",
+            "Give the cell more periodic directions with enough vacuum, or leave the split out",
+        )
 
     def call(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, cutoff: float = 0.0, order: int = 0) -> Call:
         return Call(self.split, sites, u, moves, slopes, cutoff, order)

@@ -15,7 +15,8 @@ from composer.codegen.layout import Layout
 from composer.codegen.outputs import Table
 from composer.codegen.program import Program
 from composer.ops.operators import Bound
-from composer.ops.plain import Plain, operation
+from composer.ops.plain.form import Plain
+from composer.ops.plain.forms import operation
 from composer.ops.sites import Sites
 from composer.quantities import row
 from composer.runtime.cuda_batch import DeviceBatch
@@ -167,7 +168,8 @@ class CudaKernel:
         for operator in {g.operator for g in (*self.program.pulls, *(g for s in self.program.globals.values() for g in s))}:
             key = (operator, self.single, self.ordered)
             if key not in batch.kept:
-                here = Sites(*(t.cpu() for t in (batch.x[: batch.atoms, :3], batch.cells, batch.pbc, batch.offsets)), batch.excluded)
+                x, cells, pbc, offsets = (t.cpu() for t in (batch.x[: batch.atoms, :3], batch.cells, batch.pbc, batch.offsets))
+                here = Sites(x, cells, pbc, offsets, batch.excluded)
                 batch.kept[key] = operation(operator, here, batch.device, self.single, self.ordered)
             found[operator] = batch.kept[key]
         return found

@@ -21,8 +21,7 @@ from composer.codegen.outputs import Output as OutputNode
 from composer.codegen.program import Global, Program
 from composer.errors import DataError
 from composer.neighbors import Batch, all_positions
-from composer.ops.operators import Bound
-from composer.ops.sites import Sites
+from composer.ops.operators import Bound, sites_of
 from composer.quantities import row
 from composer.runtime import cache, threads
 from composer.runtime.build import library
@@ -196,7 +195,7 @@ class Kernel:
         return Output(dict(site), total, None if gradient is None else gradient.sum(0), by_cells)
 
     def _bound(self, batch: Batch, x: Tensor, cells: Tensor, moves: Tensor | None, cell_moves: Tensor | None) -> Bound:
-        sites = Sites(x[: batch.atoms], cells, batch.pbc, batch.offsets, batch.excluded)
+        sites = sites_of(batch, x, cells)
         if moves is None and cell_moves is None:
             return Bound(sites, None)
         moved = torch.zeros_like(sites.x) if moves is None else moves[: batch.atoms].contiguous()

@@ -4,7 +4,3 @@ A *function* is given positions x [N, 3] (Å), cells h [S, 3, 3] (Å), charges u
 the slopes of the form u A u. All that does not move (plans, lists of pairs, which atom belongs where) is chosen on the host and laid on the device
 beforehand, so that a call waits for nothing.
 """
-
-from composer.ops.plain.forms import Plain, operation, plain, precision
-
-__all__ = ["Plain", "operation", "plain", "precision"]

@@ -4,54 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from composer.ops.operators import Mean, form
+from composer.ops.plain.form import Plain
 from composer.ops.plain.layout import Function, Layout
 from composer.ops.plain.mesh import Mesh
 from composer.ops.plain.pairs import Listed, Open
 from composer.ops.plain.slab import Slab
 from composer.ops.plain.waves import ROOM, Waves
+from composer.ops.plain.wire import Wire
 from composer.ops.plan import Plan
 from composer.ops.short import AllPairs, Excluded, Short, Together, excluded
-from composer.ops.sites import Form, Moves, Sites, Values
+from composer.ops.sites import Form, Sites, Values
 from composer.ops.smooth import Smooth
 from composer.ops.splits import Gaussian
 
 SINGLE = 1e-5  # the finest accuracy for which numbers of four bytes will do: their rounding costs 2e-6
-
-
-@dataclass(frozen=True)
-class Plain:
-    """A form in plain torch: derivatives along moves are tangents that torch works out."""
-
-    function: Function
-
-    def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
-        given = tuple(t.detach() for t in (sites.x, sites.h, u))
-        with torch.no_grad():
-            if moves is None:
-                return self.function(*given, slopes), None
-            values, along = _apart(lambda: torch.func.jvp(partial(self.function, slopes=slopes), given, tuple(moves)), u.device)
-        return Values(*values), Values(*along)
-
-
-def _apart(run: Callable[[], Any], device: torch.device) -> Any:
-    """What `run` gives in a thread of its own: transforms of torch belong to a thread, and this may be asked for inside of one."""
-    stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
-
-    def there() -> Any:
-        with torch.no_grad(), torch.cuda.stream(stream):
-            return run()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(there).result()
 
 
 def plain(
@@ -107,6 +80,8 @@ def smooth(form: Smooth, sites: Sites, layout: Layout) -> Function:
 def _smooth(form: Smooth, chosen: str | Plan, sites: Sites, layout: Layout) -> Function:
     if chosen == "open":
         return Open(layout, form.split, tuple(sites.offsets.tolist()))
+    if chosen == "wire":
+        return Wire.of(layout, form.gaussian(), sites)
     if isinstance(chosen, str):
         return _slab(form, sites, layout)
     if chosen.method == "mesh":

@@ -10,6 +10,7 @@ from torch import Tensor
 
 DEPTH = 90  # levels of the continued fraction: rounding of float64 at z = 1
 TERMS = 22  # of the series up to z = 1
+EULER = 0.57721566490153286061
 
 
 class _Known(torch.autograd.Function):
@@ -63,6 +64,30 @@ class Exponential(_Known):
         return -dz * Exponential.apply(ctx.a - 1, z)
 
 
+class Entire(_Known):
+    """Ein(x) = int_0^x (1 - exp(-s))/s ds = E_1(x) + ln x + gamma, for x >= 0 (the number before x is not used)."""
+
+    @staticmethod
+    def forward(_: float, x: Tensor) -> Any:
+        total, term = torch.zeros_like(x), torch.ones_like(x)
+        small, large = x.clamp(max=1.0), x.clamp(min=1.0)
+        for k in range(1, TERMS):
+            term = term * (-small / k)
+            total = total - term / k
+        return torch.where(x > 1, _fraction(1.0, large) + torch.log(large) + EULER, total)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, dx: Tensor) -> Any:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return dx * ratio(x)
+
+
+def ratio(x: Tensor) -> Tensor:
+    """(1 - exp(-x))/x, the slope of Ein."""
+    small = x < 1e-6
+    return torch.where(small, 1 - x / 2, -torch.expm1(-x) / torch.where(small, 1.0, x))
+
+
 def _fraction(n: float, z: Tensor) -> Tensor:
     """exp(-z)/(z + n - 1 n/(z + n + 2 - 2 (n + 1)/(z + n + 4 - ...))), from its far end."""
     tail = torch.zeros_like(z)
@@ -82,5 +107,5 @@ def _series(n: float, z: Tensor) -> Tensor:
     if not whole:
         return math.gamma(1 - n) * z ** (n - 1) + total
     m = int(n) - 1
-    harmonic = sum(1 / k for k in range(1, m + 1)) - 0.57721566490153286061
+    harmonic = sum(1 / k for k in range(1, m + 1)) - EULER
     return (-z) ** m / math.factorial(m) * (harmonic - torch.log(z)) + total

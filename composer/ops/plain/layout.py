@@ -11,6 +11,7 @@ from torch import Tensor
 
 from composer.ops.sites import Sites, Values, home
 
+BLOCK = 2**22  # most entries of a matrix
 Function = Callable[[Tensor, Tensor, Tensor, bool], Values]  # x, h, u, slopes
 
 
@@ -46,6 +47,11 @@ class Layout:
     def by_structure(self, values: Tensor) -> Tensor:
         """Sums over the atoms [N, ...] of each structure [S, ...]."""
         return values.sum(0, keepdim=True) if self.structures == 1 else self.added(values, self.home, self.structures)
+
+
+def in_rows(start: int, stop: int, step: int) -> list[slice]:
+    """Atoms from start to stop, so many at a time."""
+    return [slice(a, min(a + step, stop)) for a in range(start, stop, step)]
 
 
 @dataclass(frozen=True)

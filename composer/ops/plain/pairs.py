@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer.ops.plain.layout import Layout
+from composer.ops.plain.layout import BLOCK, Layout, in_rows
 from composer.ops.plain.splits import short_pair, smooth_pair
 from composer.ops.short import Pairs
 from composer.ops.sites import Values
 from composer.ops.splits import Split
-
-BLOCK = 2**22  # most entries of a matrix of all pairs
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,7 @@ class Open:
     def __call__(self, x: Tensor, h: Tensor, u: Tensor, slopes: bool) -> Values:
         rows = []
         for start, stop in zip(self.offsets, self.offsets[1:]):
-            step = max(1, BLOCK // max(stop - start, 1))
-            rows += [self.rows(x, u, slice(a, min(a + step, stop)), slice(start, stop)) for a in range(start, stop, step)]
+            rows += [self.rows(x, u, some, slice(start, stop)) for some in in_rows(start, stop, max(1, BLOCK // max(stop - start, 1)))]
         phi, by_x = (torch.cat([u.new_zeros(0, *r.shape[1:]), *parts]) for r, parts in zip((u, x), zip(*rows) if rows else ((), ())))
         return Values(phi, by_x if slopes else torch.zeros_like(x), torch.zeros_like(h))
 

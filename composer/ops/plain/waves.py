@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer.ops.plain.layout import Cells, Layout
+from composer.ops.plain.layout import BLOCK, Cells, Layout
 from composer.ops.plain.splits import spectrum
 from composer.ops.sites import Values
 from composer.ops.splits import Split
 
-BLOCK = 2**22  # most entries of a matrix of atoms and waves
 ROOM = 1.1  # the box of waves is so much larger than it has to be: cells may shrink
 
 
