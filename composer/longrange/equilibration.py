@@ -70,8 +70,11 @@ class _Equilibrated(torch.autograd.Function):
 
 
 def _solve(sums: Sum, x: Tensor, h: Tensor, right: Tensor, eta: Tensor, total: Tensor, scale: float, tolerance: float) -> Solved:
+    sites = at(sums.number, x, h)[1]
+    matrix = sums.fixed(sites)
+
     def form(sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
-        values, along = sums(sites, u, moves, slopes)
+        values, along = matrix(sites, u, moves, slopes)
         return Values(*(scale * t for t in values)), along
 
-    return solve(form, at(sums.number, x, h)[1], right, eta, total, tolerance, 20 * len(right) + 100)
+    return solve(form, sites, right, eta, total, tolerance, 20 * len(right) + 100)

@@ -22,6 +22,7 @@ from composer.longrange.derivatives import (
     potential_and_slopes,
 )
 from composer.ops import sites as forms
+from composer.ops.plain.form import Plain
 from composer.ops.plain.forms import plain as in_torch
 from composer.ops.plain.forms import precision
 from composer.ops.plan import best
@@ -139,7 +140,7 @@ class Sum(Known):
         net: str,
         parts: list[tuple[list[int], Form]],
         device: torch.device,
-        plain: Form | None,
+        plain: Plain | None,
     ) -> None:
         super().__init__(sites)
         self.p, self.accuracy, self.net, self.parts, self.device, self.plain = p, accuracy, net, parts, device, plain
@@ -177,6 +178,10 @@ class Sum(Known):
         if self.plain is not None:
             return self.plain(sites, u, moves, slopes)
         return forms.by_groups(self.parts, sites, u, moves, slopes)
+
+    def fixed(self, sites: Sites) -> Form:
+        """The same for many charges on these sites as they stand."""
+        return self if self.plain is None else self.plain.fixed(sites)
 
     def describe(self) -> str:
         """How each group of structures is summed."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from composer.ops.plain.layout import Function
-from composer.ops.sites import Moves, Sites, Values
+from composer.ops.sites import Form, Moves, Sites, Values
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,12 @@ class Plain:
                 return self.function(x, h, q, slopes), None
             values, along = _apart(lambda: torch.func.jvp(self._values(slopes), (x, h, q), tuple(moves)), u.device)
         return Values(*values), Values(*along)
+
+    def fixed(self, sites: Sites) -> Form:
+        """The same for many charges on these sites as they stand: splines, phases and pairs are worked out once."""
+        with torch.no_grad():
+            applied = self.function.at(sites.x.detach(), sites.h.detach())
+        return lambda sites, u, moves=None, slopes=True: (applied(u, slopes), None)
 
     def _values(self, slopes: bool) -> Callable[[Tensor, Tensor, Tensor], Values]:
         return lambda x, h, u: self.function(x, h, u, slopes)

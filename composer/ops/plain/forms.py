@@ -12,7 +12,7 @@ from torch import Tensor
 
 from composer.ops.operators import Mean, form
 from composer.ops.plain.form import Plain
-from composer.ops.plain.layout import Function, Layout
+from composer.ops.plain.layout import Applied, Function, Layout
 from composer.ops.plain.mesh import Mesh
 from composer.ops.plain.pairs import Listed, Open
 from composer.ops.plain.slab import Slab
@@ -115,32 +115,42 @@ def parted(groups: Sequence[tuple[Sequence[int], Callable[[Sites, Layout], Funct
 
 
 @dataclass(frozen=True)
-class Parted:
+class Parted(Function):
     """Functions of some of the structures each: their atoms, their numbers, the function."""
 
     parts: tuple[tuple[Tensor, Tensor, Function], ...]
 
-    def __call__(self, x: Tensor, h: Tensor, u: Tensor, slopes: bool) -> Values:
-        total = Values(torch.zeros_like(u), torch.zeros_like(x), torch.zeros_like(h))
-        for atoms, members, function in self.parts:
-            new = function(x[atoms], h[members], u[atoms], slopes)
-            total = Values(*(t.index_copy(0, place, n) for t, place, n in zip(total, (atoms, atoms, members), new)))
-        return total
+    def at(self, x: Tensor, h: Tensor) -> Applied:
+        parts = [(atoms, members, function.at(x[atoms], h[members])) for atoms, members, function in self.parts]
+
+        def applied(u: Tensor, slopes: bool) -> Values:
+            total = Values(torch.zeros_like(u), torch.zeros_like(x), torch.zeros_like(h))
+            for atoms, members, part in parts:
+                new = part(u[atoms], slopes)
+                total = Values(*(t.index_copy(0, place, n) for t, place, n in zip(total, (atoms, atoms, members), new)))
+            return total
+
+        return applied
 
 
 @dataclass(frozen=True)
-class Weighted:
+class Weighted(Function):
     """A weighted sum of functions."""
 
     parts: tuple[tuple[float, Function], ...]
 
-    def __call__(self, x: Tensor, h: Tensor, u: Tensor, slopes: bool) -> Values:
-        found = [Values(*(w * t for t in function(x, h, u, slopes))) for w, function in self.parts]
-        return Values(*(torch.stack(parts).sum(0) for parts in zip(*found)))
+    def at(self, x: Tensor, h: Tensor) -> Applied:
+        parts = [(w, function.at(x, h)) for w, function in self.parts]
+
+        def applied(u: Tensor, slopes: bool) -> Values:
+            found = [Values(*(w * t for t in part(u, slopes))) for w, part in parts]
+            return Values(*(torch.stack(parts).sum(0) for parts in zip(*found)))
+
+        return applied
 
 
 @dataclass(frozen=True)
-class Average:
+class Average(Function):
     """The mean of u over each structure."""
 
     layout: Layout

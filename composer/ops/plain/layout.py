@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,18 @@ from torch import Tensor
 from composer.ops.sites import Sites, Values, home
 
 BLOCK = 2**22  # most entries of a matrix
-Function = Callable[[Tensor, Tensor, Tensor, bool], Values]  # x, h, u, slopes
+Applied = Callable[[Tensor, bool], Values]  # of charges u [N], and whether slopes are wanted
+
+
+class Function:
+    """Values of positions x [N, 3], cells h [S, 3, 3], charges u [N] and whether slopes are wanted; each kind states one of the two."""
+
+    def __call__(self, x: Tensor, h: Tensor, u: Tensor, slopes: bool) -> Values:
+        return self.at(x, h)(u, slopes)
+
+    def at(self, x: Tensor, h: Tensor) -> Applied:
+        """The same for many charges at fixed positions and cells: what depends on these alone is worked out once."""
+        return partial(self, x, h)
 
 
 @dataclass(frozen=True)

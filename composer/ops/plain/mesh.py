@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer.ops.plain.layout import Cells, Layout
+from composer.ops.plain.layout import Applied, Cells, Function, Layout
 from composer.ops.plain.splits import spectrum
 from composer.ops.plain.waves import zero
 from composer.ops.sites import Values
@@ -18,7 +18,7 @@ Splines = list[tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Mesh:
+class Mesh(Function):
     """phi of the smooth part on meshes of `size` points, one for each structure; splines of an order and 1/U^2, U of whole numbers alone."""
 
     layout: Layout
@@ -37,20 +37,24 @@ class Mesh:
         window[0, 0, 0] = 0.0
         return cls(layout, split, order, size, (layout.on(m[0]), layout.on(m[1]), layout.on(m[2])), layout.on(window))
 
-    def __call__(self, x: Tensor, h: Tensor, u: Tensor, slopes: bool) -> Values:
+    def at(self, x: Tensor, h: Tensor) -> Applied:
         layout, cells = self.layout, Cells.of(h)
-        s, total = cells.fractional(x, layout.home), zero(layout, self.split, cells, u)
-        splines = self.splines(s)
-        waves = torch.fft.rfftn(self.spread(splines, u), dim=(1, 2, 3))
-        influence, slope = self.influence(cells)
-        potential = torch.fft.irfftn(waves * influence.to(layout.real), s=self.size, dim=(1, 2, 3), norm="forward")
-        v, by_s = self.gather(splines, potential)
-        phi = v.double() + total[layout.home] - self.split.own * u
-        if not slopes:
-            return Values(phi, torch.zeros_like(x), torch.zeros_like(h))
-        energy, by_metric = self.moments(waves, influence, slope)
-        energy = energy + total * layout.by_structure(u)
-        return Values(phi, *cells.slopes(layout, s, 2 * u[:, None] * by_s.double(), by_metric, -energy))
+        s = cells.fractional(x, layout.home)
+        splines, (influence, slope) = self.splines(s), self.influence(cells)
+
+        def applied(u: Tensor, slopes: bool) -> Values:
+            total = zero(layout, self.split, cells, u)
+            waves = torch.fft.rfftn(self.spread(splines, u), dim=(1, 2, 3))
+            potential = torch.fft.irfftn(waves * influence.to(layout.real), s=self.size, dim=(1, 2, 3), norm="forward")
+            v, by_s = self.gather(splines, potential)
+            phi = v.double() + total[layout.home] - self.split.own * u
+            if not slopes:
+                return Values(phi, torch.zeros_like(x), torch.zeros_like(h))
+            energy, by_metric = self.moments(waves, influence, slope)
+            energy = energy + total * layout.by_structure(u)
+            return Values(phi, *cells.slopes(layout, s, 2 * u[:, None] * by_s.double(), by_metric, -energy))
+
+        return applied
 
     def splines(self, s: Tensor) -> Splines:
         """Along each axis: the points that an atom touches [N, P], the weights there [N, P] and their slopes by s."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer.ops.plain.layout import BLOCK, Layout, in_rows
+from composer.ops.plain.layout import BLOCK, Applied, Function, Layout, in_rows
 from composer.ops.plain.splits import short_pair, smooth_pair
 from composer.ops.short import Pairs
 from composer.ops.sites import Values
@@ -15,7 +15,7 @@ from composer.ops.splits import Split
 
 
 @dataclass(frozen=True)
-class Listed:
+class Listed(Function):
     """phi_i = sum over listed j of u_j V_SR(r_ij), r_ij < cutoff (Å)."""
 
     layout: Layout
@@ -35,19 +35,24 @@ class Listed:
         i = torch.repeat_interleave(torch.arange(atoms), pairs.first.diff())
         return cls(layout, split, cutoff, layout.on(i), layout.on(torch.where(ghost, owner, site)), layout.on(shift.double()))
 
-    def __call__(self, x: Tensor, h: Tensor, u: Tensor, slopes: bool) -> Values:
+    def at(self, x: Tensor, h: Tensor) -> Applied:
         place, real = self.layout.home[self.i], self.layout.real
         d = (x[self.i] - x[self.j] - torch.einsum("ea,eab->eb", self.shift, h[place])).to(real)  # [E, 3]
-        r2, q = (d**2).sum(1), u.to(real)
+        r2 = (d**2).sum(1)
         near = r2 < self.cutoff**2
         f, slope = (torch.where(near, t, 0.0) for t in short_pair(self.split, torch.where(near, r2, 1.0)))
-        phi = self.at_both(q[self.j] * f, q[self.i] * f, len(u))
-        if not slopes:
-            return Values(phi.double(), torch.zeros_like(x), torch.zeros_like(h))
-        pull = (4 * q[self.i] * q[self.j] * slope)[:, None] * d
-        outer = -self.shift[:, :, None] * pull[:, None, :]
-        by_h = outer.sum(0, keepdim=True) if len(h) == 1 else self.layout.added(outer, place, len(h))
-        return Values(phi.double(), self.at_both(pull, -pull, len(u)).double(), by_h)
+
+        def applied(u: Tensor, slopes: bool) -> Values:
+            q = u.to(real)
+            phi = self.at_both(q[self.j] * f, q[self.i] * f, len(u)).double()
+            if not slopes:
+                return Values(phi, torch.zeros_like(x), torch.zeros_like(h))
+            pull = (4 * q[self.i] * q[self.j] * slope)[:, None] * d
+            outer = -self.shift[:, :, None] * pull[:, None, :]
+            by_h = outer.sum(0, keepdim=True) if len(h) == 1 else self.layout.added(outer, place, len(h))
+            return Values(phi, self.at_both(pull, -pull, len(u)).double(), by_h)
+
+        return applied
 
     def at_both(self, first: Tensor, second: Tensor, atoms: int) -> Tensor:
         """Sums over pairs of what each brings to its first and second atom."""
@@ -55,7 +60,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Open:
+class Open(Function):
     """phi_i = sum_j u_j V_LR(r_ij), or the whole of 1/r^p for a split without width, over all pairs of open structures."""
 
     layout: Layout

@@ -13,7 +13,7 @@ from composer.ops.sites import Values
 
 
 @dataclass(frozen=True)
-class Slab:
+class Slab(Function):
     """See `composer.ops.smooth.Smooth.slabs`; `tall` sums in the cells whose open vector is `height` (Å) along the normal."""
 
     layout: Layout

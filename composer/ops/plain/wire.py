@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from composer.ops.plain.integrals import EULER, Entire, Lower, ratio
-from composer.ops.plain.layout import BLOCK, Layout, in_rows
+from composer.ops.plain.layout import BLOCK, Function, Layout, in_rows
 from composer.ops.sites import Sites, Values
 from composer.ops.splits import Gaussian
 
@@ -21,7 +21,7 @@ ROOM = 1.2  # by which a period may shrink
 
 
 @dataclass(frozen=True)
-class Wire:
+class Wire(Function):
     """phi_i = sum_j u_j G(rho_ij, z_ij) without i itself, G the smooth part of 1/r^p summed over images along the period c, k_m = 2 pi m/c:
 
     G = (1/c) [g_0(rho) + 2 sum_m cos(k_m z) int_t0^inf w(t) exp(-rho^2/4t - k_m^2 t) dt],  t0 = sigma^2/2,
