@@ -53,8 +53,11 @@ class Layout:
 
     def added(self, values: Tensor, index: Tensor, count: int) -> Tensor:
         """Sums of values [n, ...] by their index, [count, ...]."""
-        start = torch.zeros(count, *values.shape[1:], dtype=values.dtype, device=values.device)
-        return start.index_put((index,), values, accumulate=True) if self.ordered else start.index_add(0, index, values)
+        return self.add(torch.zeros(count, *values.shape[1:], dtype=values.dtype, device=values.device), values, index)
+
+    def add(self, total: Tensor, values: Tensor, index: Tensor) -> Tensor:
+        """Values [n, ...] are added to a total at their index, in place."""
+        return total.index_put_((index,), values, accumulate=True) if self.ordered else total.index_add_(0, index, values)
 
     def by_structure(self, values: Tensor) -> Tensor:
         """Sums over the atoms [N, ...] of each structure [S, ...]."""

@@ -77,11 +77,10 @@ class Mesh(Function):
     def spread(self, splines: Splines, u: Tensor) -> Tensor:
         """Charges on the meshes [S, n0, n1, n2]."""
         (_, a, _), (_, b, _), (_, c, _) = splines
-        points = self.layout.structures * math.prod(self.size)
-        mesh = torch.zeros(points, dtype=self.layout.real, device=u.device)
+        mesh = torch.zeros(self.layout.structures * math.prod(self.size), dtype=self.layout.real, device=u.device)
         for i in range(self.order):
             values = (u.to(self.layout.real) * a[:, i])[:, None, None] * b[:, :, None] * c[:, None, :]
-            mesh = mesh + self.layout.added(values.reshape(-1), self.lines(splines, i).reshape(-1), points)
+            self.layout.add(mesh, values.reshape(-1), self.lines(splines, i).reshape(-1))
         return mesh.reshape(-1, *self.size)
 
     def influence(self, cells: Cells) -> tuple[Tensor, Tensor]:
