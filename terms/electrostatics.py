@@ -24,8 +24,8 @@ class Coulomb(Term):
     """E_i = k q_i phi_i / 2, phi_i = sum_j q_j / r_ij over all atoms and images, k = 14.3996 eV Å/e^2 (tin-foil boundary).
 
     `accuracy` is the r.m.s. force error relative to a melt of the same charges; it fixes `cutoff` and `sigma` (Å) unless they are given.
-    `damping` (Å) turns q_j/r into q_j erf(r/(sqrt2 damping))/r: 0 for fixed charges, 1 for learned ones by default. Slabs and molecules are
-    summed without images in their open directions. `excluded` leaves out pairs of atoms (nearest images) that structures name: bonded
+    `damping` (Å) turns q_j/r into q_j erf(r/(sqrt2 damping))/r: 0 for fixed charges, 1 for learned ones by default. Slabs, wires and molecules
+    are summed without images in their open directions. `excluded` leaves out pairs of atoms (nearest images) that structures name: bonded
     ones in info["excluded"] = [[0, 1], ...], or those of one molecule in arrays["mol-id"]. Source: P. P. Ewald, Ann. Phys. 369, 253 (1921).
     """
 

@@ -62,6 +62,7 @@ TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
     "Coulomb, of the surroundings": (Coulomb(Charges(Density(cutoff=4.0)), accuracy=1e-12, cutoff=4.0, sigma=1.2), TWO),
     "ExteriorPotential": (ExteriorPotential(cutoff=5.0, exponents=(1, 6), accuracy=1e-12), TWO),
     "Dispersion": (Dispersion(accuracy=1e-12, cutoff=5.0, sigma=1.0), TWO),
+    "Dispersion, of the surroundings": (Dispersion(accuracy=1e-12, cutoff=5.0, sigma=1.0, scale=Density(cutoff=4.0)), TWO),
     "NEP": (NEP(cutoff=(4.5, 3.5), n_max=(2, 1), basis=(3, 2), l_max=(2, 2, 1), neurons=3), TWO),
     "NEP3, cutoffs by element": (
         NEP(cutoff=(4.5, 4.0), n_max=(1, 0), basis=(2, 3), l_max=(4, 0, 0, 1, 1, 1, 1), neurons=2, version=3, elements=(("O", 4.0, 3.5),)),

@@ -16,10 +16,10 @@ F64 = torch.float64
 
 
 def read_sites(positions: Tensor, cell: Tensor | None, periodic: Any, offsets: Tensor | None) -> Sites:
-    """The sites that arguments of `prepare` state; DataError where shapes do not fit."""
+    """The sites that arguments of `prepare` state, on the host; DataError where shapes do not fit."""
     if positions.dim() != 2 or positions.shape[1] != 3:
         raise DataError("A long-range sum was asked for", f"Positions have the shape {list(positions.shape)}", "Pass [atoms, 3]")
-    offsets = torch.tensor([0, len(positions)]) if offsets is None else torch.as_tensor(offsets, dtype=torch.int64)
+    offsets = torch.tensor([0, len(positions)]) if offsets is None else torch.as_tensor(offsets, dtype=torch.int64, device="cpu")
     count = len(offsets) - 1
     if count < 1 or int(offsets[0]) != 0 or int(offsets[-1]) != len(positions) or bool((offsets.diff() < 0).any()):
         raise DataError(
@@ -27,14 +27,14 @@ def read_sites(positions: Tensor, cell: Tensor | None, periodic: Any, offsets: T
             f"The offsets {offsets.tolist()} do not divide {len(positions)} atoms",
             "Pass offsets that rise from 0 to the number of atoms",
         )
-    pbc = torch.as_tensor(cell is not None if periodic is None else periodic, dtype=torch.bool)
+    pbc = torch.as_tensor(cell is not None if periodic is None else periodic, dtype=torch.bool, device="cpu")
     pbc = pbc.expand(count, 3).contiguous() if pbc.dim() < 2 else pbc
-    h = torch.zeros(count, 3, 3, dtype=F64) if cell is None else cell.detach().to(F64)
+    h = torch.zeros(count, 3, 3, dtype=F64) if cell is None else cell.detach().to("cpu", F64)
     if h.numel() != 9 * count:
         raise DataError(
             f"A long-range sum over {count} structures was asked for", f"The cell has the shape {list(h.shape)}", f"Pass [{count}, 3, 3]"
         )
-    return Sites(positions.detach().to(F64).contiguous(), h.reshape(count, 3, 3).contiguous(), pbc, offsets)
+    return Sites(positions.detach().to("cpu", F64).contiguous(), h.reshape(count, 3, 3).contiguous(), pbc, offsets)
 
 
 def check(sites: Sites, p: float, method: str, accuracy: float, split: str, net: str, given: Tensor) -> None:
@@ -65,18 +65,18 @@ def check(sites: Sites, p: float, method: str, accuracy: float, split: str, net:
         )
     for s in range(sites.structures):
         axes = sites.h[s][sites.pbc[s]]
-        if len(axes) == 1:
-            raise DataError(
-                "A long-range sum was asked for",
-                f"Structure {s} is periodic in one direction only: {sites.pbc[s].tolist()}",
-                "Make it periodic in two or three directions, or open in all (periodic=False)",
-            )
         sizes = torch.linalg.svdvals(axes) if len(axes) and bool(torch.isfinite(axes).all()) else None
         if len(axes) and (sizes is None or not float(sizes[-1]) > 1e-8 * float(sizes[0])):
             raise DataError(
                 "A long-range sum over a periodic structure was asked for",
                 f"The periodic vectors of structure {s} span no volume: {sites.h[s].tolist()}",
                 "Give it a cell, or leave the cell out",
+            )
+        if len(axes) == 1 and (not p >= 1 or split == "prolate"):
+            raise DataError(
+                f"The sum of 1/r^{p:g} over a wire was asked for with split={split!r}",
+                "Wires (one periodic direction) are known for p >= 1 and the Gaussian split",
+                'Write split="auto", or give the cell three periodic directions with enough vacuum',
             )
         if len(axes) == 2 and p != 1 and not p > 3:
             raise DataError(
@@ -87,12 +87,11 @@ def check(sites: Sites, p: float, method: str, accuracy: float, split: str, net:
 
 
 def volume_cell(sites: Sites, s: int) -> Tensor:
-    """The cell, with the open direction of a slab closed around its atoms: what densities refer to."""
-    if bool(sites.pbc[s].all()):
-        return sites.h[s]
-    h, axis = sites.h[s].clone(), int((~sites.pbc[s]).int().argmax())
-    normal = torch.linalg.cross(h[(axis + 1) % 3], h[(axis + 2) % 3])
-    normal = normal / normal.norm()
-    z = sites.x[sites.offsets[s] : sites.offsets[s + 1]] @ normal
-    h[axis] = normal * (float(z.max() - z.min()) + 2.0 if len(z) else 2.0)
+    """The cell, with open directions of a slab or wire closed around its atoms: what densities refer to."""
+    h, axes = sites.h[s].clone(), sites.h[s][sites.pbc[s]]
+    x = sites.x[sites.offsets[s] : sites.offsets[s + 1]]
+    normals = torch.linalg.svd(axes)[2][len(axes) :]  # of the periodic line or plane, [open, 3]
+    for axis, normal in zip((~sites.pbc[s]).nonzero().flatten().tolist(), normals):
+        z = x @ normal
+        h[axis] = normal * (float(z.max() - z.min()) + 2.0 if len(z) else 2.0)
     return h

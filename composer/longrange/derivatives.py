@@ -42,11 +42,11 @@ def at(number: int, x: Tensor, h: Tensor) -> tuple[Known, Sites]:
 
 
 def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
-    """Make a function an operator on the CPU: `torch.library.custom_op` without its layers of Python around each call."""
+    """Make a function an operator on any device: `torch.library.custom_op` without its layers of Python around each call."""
 
     def register(function: Callable[..., Any]) -> Any:
         torch.library.define(name, torch.library.infer_schema(function, mutates_args=()), tags=torch.Tag.pt2_compliant_tag)
-        torch.library.impl(name, "cpu", function)
+        torch.library.impl(name, "CompositeExplicitAutograd", function)
         torch.library.register_vmap(name, one_by_one(function))
         return getattr(torch.ops.composer, name.removeprefix("composer::")).default
 
@@ -56,7 +56,7 @@ def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
 @operator("composer::longrange")
 def _potential(x: Tensor, h: Tensor, u: Tensor, number: int) -> Tensor:
     phi = forms.apply(*at(number, x, h), u)
-    if not bool(torch.isfinite(phi).all()):
+    if forms.readable(phi) and not bool(torch.isfinite(phi).all()):
         raise DataError(
             "A long-range sum was asked for",
             "Its value is not finite: two atoms stand on top of each other, or a charge is not finite",

@@ -42,11 +42,11 @@ def equilibrate(
     Errors: DataError where the energy has no minimum. Source: A. K. Rappe and W. A. Goddard, J. Phys. Chem. 95, 3358 (1991).
     """
     x, h, chi = sums.given(positions, electronegativity, cell, check=False)
-    wanted = torch.as_tensor(total, dtype=F64).expand(sums.sites.structures)
+    wanted = torch.as_tensor(total, dtype=F64, device=x.device).expand(sums.sites.structures)
     q, _, iterations = _Equilibrated.apply(x, h, chi, hardness.to(F64), wanted, sums, COULOMB, tolerance)
     phi = PotentialBothWays.apply(x, h, q, sums.number)
     site = chi * q + hardness.to(F64) * q**2 / 2 + COULOMB * q * phi / 2
-    return Equilibrated(q, torch.zeros(sums.sites.structures, dtype=F64).index_add(0, forms.home(sums.sites.offsets), site), iterations)
+    return Equilibrated(q, site.new_zeros(sums.sites.structures).index_add(0, sums.home, site), iterations)
 
 
 class _Equilibrated(torch.autograd.Function):
@@ -64,14 +64,17 @@ class _Equilibrated(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor, *_: Any) -> Any:
         x, h, eta, q = ctx.saved_tensors
-        y = _solve(ctx.sums, x, h, g, eta, torch.zeros(ctx.sums.sites.structures, dtype=F64), ctx.scale, ctx.tolerance)
+        y = _solve(ctx.sums, x, h, g, eta, g.new_zeros(ctx.sums.sites.structures), ctx.scale, ctx.tolerance)
         gx, gh = forms.pull(ctx.sums, at(ctx.sums.number, x, h)[1], y.charges, q)
         return -ctx.scale * gx, -ctx.scale * gh, -y.charges, -y.charges * q, -y.level, None, None, None
 
 
 def _solve(sums: Sum, x: Tensor, h: Tensor, right: Tensor, eta: Tensor, total: Tensor, scale: float, tolerance: float) -> Solved:
+    sites = at(sums.number, x, h)[1]
+    matrix = sums.fixed(sites)
+
     def form(sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
-        values, along = sums(sites, u, moves, slopes)
+        values, along = matrix(sites, u, moves, slopes)
         return Values(*(scale * t for t in values)), along
 
-    return solve(form, at(sums.number, x, h)[1], right, eta, total, tolerance, 20 * len(right) + 100)
+    return solve(form, sites, right, eta, total, tolerance, 20 * len(right) + 100)

@@ -22,6 +22,9 @@ from composer.longrange.derivatives import (
     potential_and_slopes,
 )
 from composer.ops import sites as forms
+from composer.ops.plain.form import Plain
+from composer.ops.plain.forms import plain as in_torch
+from composer.ops.plain.forms import precision
 from composer.ops.plan import best
 from composer.ops.short import AllPairs, Excluded, Short, Together, neighbors
 from composer.ops.sites import Form, Moves, Sites, Values
@@ -60,7 +63,10 @@ def potential(
     Returns: phi like the charges, charge/Å^p. dE/dq_i = phi_i for E = sum_i q_i phi_i / 2.
     Errors: DataError for shapes, numbers that are not finite, cells without volume, atoms on top of each other.
     """
-    return prepare(positions, cell, p, method, accuracy, **options).potential(positions, charges, cell)
+    sums = prepare(positions, cell, p, method, accuracy, **options)
+    if not forms.readable(charges) and sums.net == "warn":
+        sums.neutral(charges.detach())  # here the host waits anyway
+    return sums.potential(positions, charges, cell)
 
 
 def prepare(
@@ -80,6 +86,7 @@ def prepare(
     split: str = "auto",
     skin: float = 0.0,
     net: str = "warn",
+    plain: bool | None = None,
 ) -> Sum:
     """Choose how to sum and find the neighbours, for calls at these positions or nearby (within half the skin).
 
@@ -87,7 +94,9 @@ def prepare(
     for S structures one after the other, cells then [S, 3, 3]; excluded, pairs of atoms of one structure whose nearest images do not
     interact (bonded atoms); cutoff and sigma (Å), order, mesh and split ("gaussian" or "prolate") to fix these by hand; skin (Å) of the list; net "warn", "background" or
     "refuse", what to do with a net charge.
-    Returns: a Sum.
+    plain, sums in plain torch instead of compiled kernels, by default on every device but the CPU: calls then wait for nothing, and in float32 for
+    float32 positions and accuracies from 1e-5.
+    Returns: a Sum for tensors on the device of the positions.
     """
     sites = read_sites(positions, cell, periodic, offsets)
     check(sites, p, method, accuracy, split, net, positions)
@@ -101,7 +110,8 @@ def prepare(
                 "A direct sum over a periodic structure was asked for", "It does not converge", 'Write method="auto", or leave the cell out'
             )
         rows = tuple(map(tuple, volume_cell(sites, s).tolist()))
-        key = () if open_ else best(rows, atoms, p, accuracy, method, cutoff, sigma, order, mesh, split)
+        known = "gaussian" if int(sites.pbc[s].sum()) == 1 else split  # of wires
+        key = () if open_ else best(rows, atoms, p, accuracy, method, cutoff, sigma, order, mesh, known)
         groups.setdefault(key, []).append(s)
     for key, members in groups.items():
         if not key:
@@ -113,15 +123,28 @@ def prepare(
     if len(excluded):
         sites = dataclasses.replace(sites, excluded=torch.as_tensor(excluded, dtype=torch.int64))
         parts = [(m, Together(((1.0, f), (-1.0, Excluded(p))))) for m, f in parts]
-    return Sum(sites, p, accuracy, net, parts)
+    device, function = positions.device, None
+    if device.type != "cpu" if plain is None else plain:
+        function = in_torch(parts, sites, device, precision(positions.dtype == torch.float32, accuracy))
+    return Sum(sites, p, accuracy, net, parts, device, function)
 
 
 class Sum(Known):
     """A way to sum, ready for calls; immutable."""
 
-    def __init__(self, sites: Sites, p: float, accuracy: float, net: str, parts: list[tuple[list[int], Form]]) -> None:
+    def __init__(
+        self,
+        sites: Sites,
+        p: float,
+        accuracy: float,
+        net: str,
+        parts: list[tuple[list[int], Form]],
+        device: torch.device,
+        plain: Plain | None,
+    ) -> None:
         super().__init__(sites)
-        self.p, self.accuracy, self.net, self.parts = p, accuracy, net, parts
+        self.p, self.accuracy, self.net, self.parts, self.device, self.plain = p, accuracy, net, parts, device, plain
+        self.cells, self.home = sites.h.to(device), forms.home(sites.offsets).to(device)
 
     def potential(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Tensor:
         """phi as of `composer.longrange.potential`, at other positions, charges and cells."""
@@ -138,9 +161,8 @@ class Sum(Known):
         if self.sites.structures == 1:
             virial = torch.addmm(h[0].T @ by_h[0], x.T, by_x, beta=-0.5, alpha=-0.5)
             return Evaluated((q @ phi)[None] / 2, by_x * -0.5, virial[None], phi)
-        place = forms.home(self.sites.offsets)
-        energy = torch.zeros(self.sites.structures, dtype=F64).index_add(0, place, q * phi)
-        moments = torch.zeros_like(h).index_add(0, place, x[:, :, None] * by_x[:, None, :])
+        energy = phi.new_zeros(self.sites.structures).index_add(0, self.home, q * phi)
+        moments = torch.zeros_like(h).index_add(0, self.home, x[:, :, None] * by_x[:, None, :])
         return Evaluated(energy / 2, by_x * -0.5, (moments + h.transpose(1, 2) @ by_h) * -0.5, phi)
 
     def _with_slopes(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +175,13 @@ class Sum(Known):
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
         """The form u A u, see `composer.ops.sites.Form`."""
+        if self.plain is not None:
+            return self.plain(sites, u, moves, slopes)
         return forms.by_groups(self.parts, sites, u, moves, slopes)
+
+    def fixed(self, sites: Sites) -> Form:
+        """The same for many charges on these sites as they stand."""
+        return self if self.plain is None else self.plain.fixed(sites)
 
     def describe(self) -> str:
         """How each group of structures is summed."""
@@ -170,24 +198,34 @@ class Sum(Known):
                 f"Positions have the shape {list(positions.shape)}, charges {list(charges.shape)}",
                 f"Pass [{count}, 3] and [{count}] or [{count}, channels]",
             )
-        h = self.sites.h if cell is None else cell.to(F64).reshape(s, 3, 3)
-        if check and self.net != "background" and not torch.compiler.is_compiling():
-            self._neutral(charges.detach())
+        if any(t.device != self.device for t in (positions, charges, self.cells if cell is None else cell)):
+            raise DataError(
+                f"A sum that was prepared on {self.device} was called",
+                f"Positions are on {positions.device}, charges on {charges.device}" + ("" if cell is None else f", cells on {cell.device}"),
+                "Bring all of them to one device, and prepare the sum there",
+            )
+        h = self.cells if cell is None else cell.to(F64).reshape(s, 3, 3)
+        look = self.net == "refuse" or (self.net == "warn" and forms.readable(charges))
+        if check and look and not torch.compiler.is_compiling():
+            self.neutral(charges.detach())
         return positions.to(F64), h, charges.to(F64)
 
-    def _neutral(self, q: Tensor) -> None:
+    def neutral(self, q: Tensor) -> None:
+        """Say or refuse, as `net` asks, that charges [N] or [N, C] do not sum to zero; on a device the host waits for them."""
         if self.sites.structures == 1 and q.dim() == 1 and (not (net := abs(float(q.sum()))) or net <= 1e-7 * float(q.abs().sum())):
             return
-        place, s = forms.home(self.sites.offsets), self.sites.structures
+        s = self.sites.structures
         q = (q if q.dim() == 2 else q[:, None]).to(F64)
-        total, scale = (torch.zeros(s, q.shape[1], dtype=F64).index_add_(0, place, t) for t in (q, q.abs()))
-        bad = ((total.abs() > 1e-7 * scale).any(1) & self.sites.pbc.any(1)).nonzero().flatten().tolist()
+        total, scale = (q.new_zeros(s, q.shape[1]).index_add_(0, self.home, t) for t in (q, q.abs()))
+        bad = ((total.abs() > 1e-7 * scale).any(1).cpu() & self.sites.pbc.any(1)).nonzero().flatten().tolist()
         if not bad or self.p >= 3:
             return
         found = f"The charges of structure {bad[0]} sum to {total[bad[0]].tolist()}"
         if self.net == "refuse":
             raise DataError("A long-range sum over neutral structures was asked for", found, 'Neutralise them, or write net="background"')
-        warnings.warn(f"{found}; a uniform background neutralises them. Write net='background' to say that this is meant.", NetCharge, 4)
+        wire = int(self.sites.pbc[bad[0]].sum()) == 1
+        done = "the zero of potential is put 1 Å from the wire" if wire else "a uniform background neutralises them"
+        warnings.warn(f"{found}; {done}. Write net='background' to say that this is meant.", NetCharge, 4)
 
 
 def _words(form: Form, sites: Sites, s: int) -> str:

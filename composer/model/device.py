@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from composer.errors import BackendError
 from composer.model.jacobian import MATRIX
 from composer.model.result import Jacobian, Result
-from composer.model.structures import listed, numbered
+from composer.model.structures import excluded_pairs, listed, numbered
 from composer.runtime.cuda_batch import DeviceBatch, device_batch
 from composer.runtime.cuda_kernel import Buffers, CudaKernel
 from composer.runtime.launch import Builder, device_builder
@@ -29,7 +30,8 @@ class DeviceModel:
 
     Arguments: model; device; dtype, "float32" (with positions, their differences and energies in float64) or "float64"; deterministic, forces
     that are equal bit for bit in every call (they are summed as integers of 2^-40 eV/Å, up to 8e6 eV/Å); build, what compiles and launches.
-    Errors: BackendError without a GPU or without NVRTC, and for expressions with long-range sums.
+    Long-range sums are done in plain torch (`composer.ops.plain`).
+    Errors: BackendError without a GPU or without NVRTC.
     """
 
     def __init__(
@@ -42,12 +44,6 @@ class DeviceModel:
         self.build = device_builder(device) if build is None else build
         self.model, self.device, self.single, self.deterministic = model, torch.device(device), TYPES[dtype], deterministic
         self.kernels: dict[str, CudaKernel] = {}
-        if model.program("energies").globals:
-            raise BackendError(
-                f"The expression {model.expression} was to run on a GPU",
-                "It holds a long-range sum, which runs on the CPU alone",
-                "Compile it with device='cpu'",
-            )
 
     @cached_property
     def numbers(self) -> tuple[Tensor, Tensor]:
@@ -75,8 +71,9 @@ class DeviceModel:
 
     def prepare(self, structures: Any, skin: float = 0.0) -> DeviceBatch:
         """Structures (ASE Atoms, frames, or lists of them) on the device with their neighbours; `skin` (Å) lets the list be reused."""
-        given = [numbered(s, n, self.model.species) for n, s in enumerate(listed(structures))]
-        return device_batch(given, self.model.cutoff, skin, self.device, self.build)
+        items = listed(structures)
+        given = [numbered(s, n, self.model.species) for n, s in enumerate(items)]
+        return replace(device_batch(given, self.model.cutoff, skin, self.device, self.build), excluded=excluded_pairs(items))
 
     def evaluation(self, batch: DeviceBatch) -> Evaluation:
         """Energy, forces and virial of one batch again and again, in memory that is taken once."""
@@ -110,9 +107,10 @@ class DeviceModel:
             moves -= by_forces[owner]
         if by_virial is not None:
             moves -= torch.einsum("sa,sab->sb", batch.x[:, :3], by_virial[home[owner]])
+        strains = torch.zeros_like(batch.cells) if by_virial is None else by_virial
         seeds = {"seed": 0.0 if by_energy is None else by_energy[home], "seed_t": 1.0}
         kernel.give(buffers, seeds)
-        kernel.run(batch, buffers, self.numbers, moves=moves)
+        kernel.run(batch, buffers, self.numbers, moves=moves, cell_moves=-batch.cells @ strains)
         return buffers.gradient.sum(1)[self._free]
 
     def jacobian(self, structures: Any) -> Jacobian:
@@ -152,7 +150,7 @@ class DeviceModel:
             unit[q] = 1.0
             kernel.run(batch, buffers, self.numbers, tangents=unit, moves=still)
             forces[q] = kernel.forces(buffers)
-            voigt[q] = by_structure(batch, buffers.virials)
+            voigt[q] = kernel.virials(batch, buffers)
 
     @cached_property
     def _free(self) -> Tensor:
@@ -184,7 +182,7 @@ class Evaluation:
     @property
     def energy(self) -> Tensor:
         """Energies of the structures in eV [S]."""
-        return by_structure(self.batch, self.energies)
+        return self.batch.by_structure(self.energies)
 
     @property
     def forces(self) -> Tensor:
@@ -194,14 +192,7 @@ class Evaluation:
     @property
     def virial(self) -> Tensor:
         """Virials -dE/dstrain in eV [S, 3, 3]."""
-        return by_structure(self.batch, self.buffers.virials)[:, MATRIX].reshape(-1, 3, 3)
-
-
-def by_structure(batch: DeviceBatch, site: Tensor) -> Tensor:
-    """Sums of site values [N, ...] over the atoms of each structure [S, ...], in float64 and in an order of their own."""
-    if batch.structures == 1:
-        return site.sum(0, keepdim=True, dtype=torch.float64)
-    return torch.segment_reduce(site.to(torch.float64), "sum", offsets=batch.offsets, axis=0)
+        return self.kernel.virials(self.batch, self.buffers)[:, MATRIX].reshape(-1, 3, 3)
 
 
 __all__ = ["DeviceModel", "Evaluation"]

@@ -24,7 +24,7 @@ from composer.model.result import Jacobian, Result
 from composer.model.structures import batch_of, by_structure, whole
 from composer.model.totals import raw_totals
 from composer.neighbors import Batch, all_positions, fold, virial
-from composer.ops.operators import Bound, words
+from composer.ops.operators import sites_of, words
 from composer.quantities import Environment
 from composer.runtime.kernel import Kernel, build, check_species, remembered
 
@@ -164,7 +164,7 @@ class Model:
     def plan(self, structures: Any) -> str:
         """How the global operations of the model (Ewald sums) are done for structures, and what learned charges sum to: a line for each."""
         batch = self.prepare(structures)
-        sites = Bound(batch, batch.positions, batch.cells, None, None).sites
+        sites = sites_of(batch, batch.positions, batch.cells)
         found = [f"structure {s}: {line}" for s in range(batch.structures) for d in programs.sums(self.node) for line in words(d, sites, s)]
         raw = [f"structure {s}: raw total of {n} {q:+.3g} e" for n, t in raw_totals(self, structures).items() for s, q in enumerate(t)]
         return "\n".join(found + raw)

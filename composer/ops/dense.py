@@ -110,6 +110,21 @@ def direct(x: Tensor, q: Tensor, p: float = 1.0) -> Tensor:
     return torch.where(other, r**-p, 0.0) @ q
 
 
+def wire(x: Tensor, q: Tensor, cell: Tensor, axis: int, p: float = 1.0) -> Tensor:
+    """phi [N] of charges (neutral for p = 1) periodic along one vector: images one by one up to n of them, extrapolated in y = (n + 1/2)^-2."""
+    d = x[None, :] - x[:, None]
+    other = ~torch.eye(len(q), dtype=torch.bool)
+    phi = torch.where(other, torch.where(other, (d**2).sum(-1), 1.0).sqrt() ** -p, 0.0) @ q
+    ends, total = [20 * 2**k for k in range(6)], torch.zeros_like(q)
+    for n in range(1, ends[-1] + 1):
+        for shift in (n * cell[axis], -n * cell[axis]):
+            phi = phi + ((d + shift) ** 2).sum(-1) ** (-p / 2) @ q
+        if n in ends:
+            y = (n + 0.5) ** -2
+            total = total + phi * math.prod(z / (z - y) for m in ends if m != n for z in [(m + 0.5) ** -2])
+    return total
+
+
 def lattice(rows: Tensor, radius: float) -> Tensor:
     """Integer triples m [K, 3] with 0 < |m @ rows| < radius; rows [3, 3] of any lattice."""
     most = (radius * torch.linalg.inv(rows).norm(dim=0)).floor().int().tolist()
@@ -171,6 +186,13 @@ def slab_waves(x: Tensor, q: Tensor, cell: Tensor, open_: int, p: float, sigma: 
     return kernel @ q - own(p, sigma) * q
 
 
+def _tall(x: Tensor, cell: Tensor, axis: int, reach: float) -> Tensor:
+    """The cell of a wire, so wide in its open directions that images there are out of reach (Å)."""
+    wide = reach + float((x.detach().amax(0) - x.detach().amin(0)).norm())
+    across = torch.linalg.svd(cell.detach()[axis : axis + 1])[2][1:]
+    return torch.cat([cell[axis : axis + 1], wide * across])
+
+
 def operate(operator: tuple, u: Tensor, x: Tensor, cells: Tensor, pbc: Tensor, offsets: Tensor) -> Tensor:
     """The oracle of the global operations of `composer.ops.operators`, structure by structure."""
     parts = []
@@ -185,6 +207,8 @@ def _operate(operator: tuple, u: Tensor, x: Tensor, cell: Tensor, pbc: list[bool
     _, p, sigma, _ = operator
     if all(pbc):
         return smooth(x, u, cell, p, sigma)
+    if sum(pbc) == 1:
+        return wire(x, u, cell, pbc.index(True), p) - short(x, u, _tall(x, cell, pbc.index(True), TAIL * sigma), p, sigma)
     if any(pbc):
         return slab(x, u, cell, pbc.index(False), sigma) if p == 1 else slab_waves(x, u, cell, pbc.index(False), p, sigma)
     d = x[None, :] - x[:, None]

@@ -29,11 +29,11 @@ def solve(form: Form, sites: Sites, right: Tensor, hardness: Tensor, total: Tens
     residual relative to `right`; limit, most iterations.
     Errors: DataError when the form has a negative direction, or when the limit is reached.
     """
-    place, count = forms.home(sites.offsets), sites.structures
+    place, count = forms.home(sites.offsets).to(right.device), sites.structures
     scale = 1 / hardness.clamp(min=0.1 * float(hardness.abs().mean()) + 1e-12)
 
     def added(t: Tensor) -> Tensor:
-        return torch.zeros(count, dtype=t.dtype).index_add_(0, place, t)
+        return t.new_zeros(count).index_add_(0, place, t)
 
     def split(t: Tensor) -> tuple[Tensor, Tensor]:
         """What is left of t in the plane of fixed charge, and its level [S]; products are taken with the former, or rounding wins."""
@@ -43,7 +43,7 @@ def solve(form: Form, sites: Sites, right: Tensor, hardness: Tensor, total: Tens
     def times(q: Tensor) -> Tensor:
         return forms.apply(form, sites, q) + hardness * q
 
-    q = (total / sites.offsets.diff())[place]
+    q = (total / sites.offsets.diff().to(total.device))[place]
     residual, level = split(right - times(q))
     direction, product = scale * residual, added(scale * residual**2)
     stop, done = tolerance**2 * added(scale * right**2).clamp(min=1e-300), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from composer.ops.short import Excluded
 from composer.ops.sites import Form, Moves, Sites, Values
 from composer.ops.smooth import Smooth
 from composer.ops.splits import Gaussian
+
+Read = Callable[[str], Tensor]  # the site array [N] of a name
 
 
 @dataclass(frozen=True)
@@ -55,29 +58,55 @@ def words(operator: tuple, sites: Sites, s: int) -> list[str]:
     return [f"smooth part of 1/r^{p:g}, sigma {sigma:.3g} Å, accuracy {accuracy:g}: {how}"]
 
 
-class Bound:
-    """Global operations on the sites of one call: each map is applied to a source once, with its slopes if they will be asked for."""
+def sites_of(batch: Batch, x: Tensor, cells: Tensor) -> Sites:
+    """The atoms of a batch, at positions [sites, 3] and in cells [S, 3, 3]."""
+    return Sites(x[: batch.atoms], cells, batch.pbc, batch.offsets, batch.excluded)
 
-    def __init__(self, batch: Batch, x: Tensor, cells: Tensor, moves: Tensor | None, cell_moves: Tensor | None) -> None:
-        self.sites = Sites(x[: batch.atoms], cells, batch.pbc, batch.offsets, batch.excluded)
-        still = torch.zeros_like(self.sites.x) if moves is None else moves[: batch.atoms].contiguous()
-        self.moves = still, torch.zeros_like(cells) if cell_moves is None else cell_moves
+
+class Bound:
+    """Global operations on the sites of one call: each map is applied to a source once, with its slopes if they will be asked for.
+
+    Arguments: sites; moves of positions [N, 3] and cells [S, 3, 3], None where they stand still; forms, from the data of an operation to its map.
+    """
+
+    def __init__(self, sites: Sites, moves: tuple[Tensor, Tensor] | None, forms: Callable[[tuple], Form] = form) -> None:
+        self.sites, self.moves, self.forms = sites, moves, forms
         self.kept: dict[tuple, Values] = {}
 
+    def operate(
+        self, operations: Iterable[Sequence], pulls: Iterable[Sequence], read: Read, write: Callable[[str, Tensor], object]
+    ) -> None:
+        """Do `operations` on site arrays [N] by name; slopes that one of `pulls` will need are worked out on the way and kept."""
+        pulled = {(tuple(operator), other) for operator, _, _, other, tangent, _ in pulls if not tangent}
+        for data, source, target, _, tangent, _ in operations:
+            operator = tuple(data)
+            write(target, self.apply(operator, read(source), source, (operator, source) in pulled, tangent))
+
+    def pull(self, pulls: Iterable[Sequence], read: Read) -> tuple[Tensor, Tensor]:
+        """Slopes of all `pulls` by positions [N, 3] and cells [S, 3, 3]."""
+        by_x, by_h = torch.zeros_like(self.sites.x), torch.zeros_like(self.sites.h)
+        for operator, source, _, other, tangent, factor in pulls:
+            u = read(source)
+            gx, gh = self.slopes(tuple(operator), u, u if other == source else read(other), other, tangent)
+            by_x, by_h = by_x + factor * gx, by_h + factor * gh
+        return by_x, by_h
+
     def apply(self, operator: tuple, u: Tensor, name: str, keep: bool, tangent: bool) -> Tensor:
-        """A u, or its derivative along the moves; with `keep`, the slopes of u A u are worked out on the way and kept under the name."""
+        """A u, or its derivative along the moves; with `keep`, the slopes of u A u are kept under the name."""
         if tangent:
-            return forms.apply_along(form(operator), self.sites, u, *self.moves)
-        values, _ = form(operator)(self.sites, u, slopes=keep)
+            return torch.zeros_like(u) if self.moves is None else forms.apply_along(self.forms(operator), self.sites, u, *self.moves)
+        values, _ = self.forms(operator)(self.sites, u, slopes=keep)
         if keep:
             self.kept[(operator, name)] = values
         return values.phi
 
-    def pull(self, operator: tuple, u: Tensor, v: Tensor, name: str, tangent: bool) -> tuple[Tensor, Tensor]:
+    def slopes(self, operator: tuple, u: Tensor, v: Tensor, name: str, tangent: bool) -> tuple[Tensor, Tensor]:
         """Slopes of u A v by positions [N, 3] and cells [S, 3, 3]; `name` is that of v."""
         if tangent:
-            return forms.pull_along(form(operator), self.sites, u, v, *self.moves)
+            if self.moves is None:
+                return torch.zeros_like(self.sites.x), torch.zeros_like(self.sites.h)
+            return forms.pull_along(self.forms(operator), self.sites, u, v, *self.moves)
         known, factor = self.kept.get((operator, name)), forms.multiple(u, v)
         if known is not None and factor is not None:
             return factor * known.x, factor * known.h
-        return forms.pull(form(operator), self.sites, u, v)
+        return forms.pull(self.forms(operator), self.sites, u, v)

@@ -74,7 +74,7 @@ def cheapest(
 
 def waves(cell: Rows, atoms: int, volume: float, rho: float, split: Split, error: float) -> Plan:
     """The sum over k: its cutoff and cost."""
-    cutoff = split.waves(rho, error)
+    cutoff = split.waves(2.0 ** round(math.log2(rho)), error)  # of a ladder, so that similar structures share it
     vectors = volume * cutoff**3 / (12 * math.pi**2)  # half of the sphere
     return Plan("ewald", cutoff, cost=vectors * (WAVE_COST * atoms + 30.0))
 

@@ -97,14 +97,14 @@ def by_groups(
 
 def apply(form: Form, sites: Sites, u: Tensor) -> Tensor:
     """phi = A u, [N]."""
-    if not u.any():
+    if readable(u) and not u.any():
         return torch.zeros_like(u)
     return form(sites, u, slopes=False)[0].phi
 
 
 def pull(form: Form, sites: Sites, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Slopes of u A v by positions [N, 3] and cells [S, 3, 3]: a quarter of what u + v and u - v give."""
-    if not (u.any() and v.any()):
+    if readable(u) and not (u.any() and v.any()):
         return torch.zeros_like(sites.x), torch.zeros_like(sites.h)
     factor = multiple(u, v)
     if factor is not None:
@@ -136,8 +136,15 @@ def pull_along(form: Form, sites: Sites, u: Tensor, v: Tensor, x: Tensor, h: Ten
     return (one.x - other.x) / 4, (one.h - other.h) / 4
 
 
+def readable(t: Tensor) -> bool:
+    """Whether the host may look at numbers without waiting for a device."""
+    return t.device.type == "cpu"
+
+
 def multiple(u: Tensor, v: Tensor) -> float | None:
-    """The number f with u = f v to the last bit, if there is one."""
+    """The number f with u = f v to the last bit, if there is one that can be had."""
+    if u is v or not readable(u):
+        return 1.0 if u is v else None
     square = float(v @ v)
     factor = float(u @ v) / square if square else 0.0
     for rounded in (factor, round(factor * 2) / 2):
@@ -146,10 +153,10 @@ def multiple(u: Tensor, v: Tensor) -> float | None:
     return None
 
 
-def _balance(u: Tensor, v: Tensor) -> float:
+def _balance(u: Tensor, v: Tensor) -> Tensor:
     """sqrt(|v| / |u|), so that neither drowns in the other."""
-    a, b = float(u.norm()), float(v.norm())
-    return (b / a) ** 0.5 if a and b else 1.0
+    a, b = u.norm(), v.norm()
+    return torch.where((a > 0) & (b > 0), (b / a).sqrt(), 1.0)
 
 
 def home(offsets: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -12,9 +12,12 @@ from torch import Tensor
 
 from composer.errors import BackendError
 from composer.ops.native import Call, split_values
+from composer.ops.plain.form import Plain
+from composer.ops.plain.layout import Layout
+from composer.ops.plain.wire import Wire
 from composer.ops.plan import Plan, plan
 from composer.ops.sites import Moves, Sites, Values, by_groups
-from composer.ops.splits import Split
+from composer.ops.splits import Gaussian, Split
 
 
 @lru_cache(maxsize=256)
@@ -37,23 +40,17 @@ class Smooth:
     mesh: tuple[int, int, int] | None = None
 
     def __call__(self, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True) -> tuple[Values, Values | None]:
-        groups: dict[str, list[int]] = {}
-        plans: dict[int, Plan] = {}
+        parts = [(members, partial(self.run, chosen)) for chosen, members in self.groups(sites)]
+        return by_groups(parts, sites, u, moves, slopes)
+
+    def groups(self, sites: Sites) -> list[tuple[str | Plan, list[int]]]:
+        """Structures that are summed in one way: "open", "wire", "slab" or a plan; those of one plan may differ in size."""
+        found: dict[str | Plan, list[int]] = {}
         sizes, periodic = sites.offsets.diff().tolist(), sites.pbc.sum(1).tolist()
         for s in range(sites.structures):
-            kind = {0: "open", 2: "slab", 3: ""}.get(periodic[s])
-            if kind is None:
-                raise BackendError(
-                    "A long-range sum was asked for",
-                    f"Structure {s} is periodic in one direction only",
-                    "Make it periodic in two or three directions, or open in all",
-                )
-            if kind == "":
-                plans[s] = self.plan(sites.h[s], sizes[s])
-                kind = plans[s].method
-            groups.setdefault(kind if kind != "mesh" else f"mesh {s}", []).append(s)
-        parts = [(members, partial(self.run, kind, plans.get(members[0]))) for kind, members in groups.items()]
-        return by_groups(parts, sites, u, moves, slopes)
+            chosen = ("open", "wire", "slab", "")[periodic[s]]
+            found.setdefault(chosen or replace(self.plan(sites.h[s], sizes[s]), cost=0.0), []).append(s)
+        return list(found.items())
 
     def plan(self, cell: Tensor, atoms: int) -> Plan:
         """How the sum over k of one structure is done; a function of its cell and size alone."""
@@ -65,28 +62,43 @@ class Smooth:
         match int(sites.pbc[s].sum()):
             case 0:
                 return "all pairs"
+            case 1:
+                return "all pairs across the wire, waves along it"
             case 3:
                 chosen = self.plan(sites.h[s], int(sites.offsets[s + 1] - sites.offsets[s]))
                 return f"k to {chosen.cutoff:.3g}/Å" if chosen.method == "ewald" else f"mesh {chosen.mesh}, order {chosen.order}"
         return "in a tall cell, without its images"
 
     def run(
-        self, kind: str, chosen: Plan | None, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True
+        self, chosen: str | Plan, sites: Sites, u: Tensor, moves: Moves | None = None, slopes: bool = True
     ) -> tuple[Values, Values | None]:
-        """Structures of one kind ("open", "slab", "ewald"), or the one of a mesh."""
-        if kind == "open":
+        """Structures of one of `groups`."""
+        if chosen == "open":
             return self.call(sites, u, moves, slopes).run("direct")
-        if kind == "slab":
+        if chosen == "wire":
+            wire = Wire.of(Layout.of(sites, sites.x.device, torch.float64), self.gaussian(), sites)
+            return Plain(wire)(sites, u, moves, slopes)
+        if isinstance(chosen, str):
             return self.slabs(sites, u, moves, slopes)
-        assert chosen is not None
-        if kind == "ewald":
+        if chosen.method == "ewald":
             return self.call(sites, u, moves, slopes, chosen.cutoff).run("ewald")
-        return self.on_mesh(sites, u, moves, slopes, chosen)
+        one = partial(self.on_mesh, chosen)
+        return by_groups([([s], one) for s in range(sites.structures)], sites, u, moves, slopes)
+
+    def gaussian(self) -> Gaussian:
+        """The split, as wires want it."""
+        if isinstance(self.split, Gaussian) and self.split.p >= 1:
+            return self.split
+        raise BackendError(
+            f"The sum of 1/r^{self.split.p:g} over a wire was asked for, {self.split.words()}",
+            "Wires (one periodic direction) are known for p >= 1 and the Gaussian split",
+            "Give the cell more periodic directions with enough vacuum, or leave the split out",
+        )
 
     def call(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, cutoff: float = 0.0, order: int = 0) -> Call:
         return Call(self.split, sites, u, moves, slopes, cutoff, order)
 
-    def on_mesh(self, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool, chosen: Plan) -> tuple[Values, Values | None]:
+    def on_mesh(self, chosen: Plan, sites: Sites, u: Tensor, moves: Moves | None, slopes: bool) -> tuple[Values, Values | None]:
         """Spread, transform, weigh, transform back, gather: two transforms, two more for a derivative along moves."""
         call, size = self.call(sites, u, moves, slopes, order=chosen.order), chosen.mesh
         meshes, strains = (("mesh",), ("strain",)) if moves is None else (("mesh", "meshd"), ("strain", "straind"))
@@ -105,18 +117,10 @@ class Smooth:
         In closed form for p = 1 (Yeh and Berkowitz, J. Chem. Phys. 111, 3155 (1999), with the terms of a net charge); else the sum over that line is
         replaced by the integral, of which it is a coarse quadrature.
         """
-        if self.split.p != 1 and not self.split.p > 3:
-            raise BackendError(
-                f"The sum of 1/r^{self.split.p:g} over a slab was asked for",
-                "Slabs (two periodic directions) are known for p = 1 and p > 3",
-                "Give the cell a third periodic direction with enough vacuum",
-            )
-        open_ = (~sites.pbc).int().argmax(1)
-        heights = torch.tensor([self.height(sites, s, int(open_[s])) for s in range(sites.structures)], dtype=torch.float64)
+        open_, heights, lines = self.tall(sites)
         tall = Sites(sites.x, sites.h.clone(), sites.pbc | True, sites.offsets)
         moved = None if moves is None else Moves(moves.x, moves.h.clone(), moves.u)
         cell = self.call(tall, u, moved, slopes)
-        lines = [self.line(sites, s, float(heights[s])) for s in range(sites.structures)]
         counts = torch.tensor([0, *(len(k) for k, _ in lines)]).cumsum(0)
         nodes, weights = (torch.cat(parts) for parts in zip(*lines, strict=True))
         shape = {"open": open_, "length": heights, "nodes": nodes, "weights": weights, "lines": counts}
@@ -127,7 +131,19 @@ class Smooth:
         call.point(**shape)
         return call.run("slab", values, along)
 
-    def line(self, sites: Sites, s: int, height: float) -> tuple[Tensor, Tensor]:
+    def tall(self, sites: Sites) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """The open axis of slabs [S], the heights of their tall cells (Å) [S], and the lines of k of each."""
+        if self.split.p != 1 and not self.split.p > 3:
+            raise BackendError(
+                f"The sum of 1/r^{self.split.p:g} over a slab was asked for",
+                "Slabs (two periodic directions) are known for p = 1 and p > 3",
+                "Give the cell a third periodic direction with enough vacuum",
+            )
+        open_ = (~sites.pbc).int().argmax(1)
+        heights = [self.height(sites, s, int(open_[s])) for s in range(sites.structures)]
+        return open_, torch.tensor(heights, dtype=torch.float64), [self.line(height) for height in heights]
+
+    def line(self, height: float) -> tuple[Tensor, Tensor]:
         """Nodes k (1/Å) and weights that turn the sum over k = 2 pi n/height into the integral over k; none for p = 1."""
         if self.split.p == 1:
             return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64)

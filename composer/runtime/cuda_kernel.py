@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 
 import torch
@@ -14,6 +14,10 @@ from composer.codegen.cuda import BLOCK, CudaStage, unit
 from composer.codegen.layout import Layout
 from composer.codegen.outputs import Table
 from composer.codegen.program import Program
+from composer.ops.operators import Bound
+from composer.ops.plain.form import Plain
+from composer.ops.plain.forms import operation
+from composer.ops.sites import Sites
 from composer.quantities import row
 from composer.runtime.cuda_batch import DeviceBatch
 from composer.runtime.launch import Builder, Launch
@@ -41,6 +45,8 @@ class Buffers:
     gradient: Tensor  # float64 [P, threads], or [S, P] where it is summed for each structure
     columns: Tensor  # float64 [P, N, 3]
     voigt: Tensor  # float64 [P, S, 6]
+    far: Tensor  # float64 [S, 3, 3], the virial of global operations
+    forms: dict[tuple, Plain]  # of global operations
     scratch: Tensor
     threads: int
 
@@ -56,12 +62,13 @@ class CudaKernel:
         self, name: str, program: Program, layout: Layout, build: Builder, single: bool = True, fixed: bool = False, mirrored: bool = False
     ) -> None:
         self.name, self.program, self.layout, self.build = name, program, layout, build
-        self.single, self.fixed = single, fixed and not mirrored  # what is mirrored adds nothing to other sites
+        self.single, self.ordered = single, fixed
+        self.fixed = fixed and not mirrored  # what is mirrored adds nothing to other sites
         self.arrays = program.site_arrays()
         self.by_structure = name == "parameters"
         self.stages = [CudaStage(f"{name}_{n}", o, layout, self.arrays, mirrored, self.by_structure) for n, o in enumerate(program.stages)]
         kinds = {o.kind for s in self.stages for o in s.plan.outputs}
-        self.pushes, self.sums = "force" in kinds, "parameter" in kinds
+        self.pushes, self.sums = "force" in kinds or bool(program.pulls), "parameter" in kinds
         self.tabled = any(isinstance(o, Table) for s in program.stages for o in s)
 
     @property
@@ -107,6 +114,8 @@ class CudaKernel:
             gradient=zeros(torch.float64, *((batch.structures, size) if self.by_structure else (size, threads)) if self.sums else (0,)),
             columns=zeros(torch.float64, size if self.tabled else 0, atoms, 3),
             voigt=zeros(torch.float64, size if self.tabled else 0, batch.structures, 6),
+            far=zeros(torch.float64, batch.structures, 3, 3),
+            forms=self.forms(batch),
             scratch=zeros(self.real, threads * self.rows * row_length(batch.max_neighbors)),
             threads=threads,
         )
@@ -118,11 +127,13 @@ class CudaKernel:
         parameters: tuple[Tensor, Tensor],
         tangents: Tensor | None = None,
         moves: Tensor | None = None,
+        cell_moves: Tensor | None = None,
     ) -> None:
-        """Launch all stages on the current stream; nothing is allocated and nothing waits.
+        """Launch all stages on the current stream; nothing waits, and without global operations nothing is allocated.
 
         Arguments: batch, placed; buffers, with the inputs of the sites in `site`; parameters, the flat array [P] as `real`
-        and as float64; tangents of the parameters [P] as `real`; moves, tangents of all sites, float64 [sites, 3].
+        and as float64; tangents of the parameters [P] as `real`; moves, tangents of all sites, float64 [sites, 3]; cell_moves, tangents of
+        the cells [S, 3, 3] for global operations, which stand still without them.
         """
         for kept in (buffers.forces, buffers.virials, buffers.gradient, buffers.columns, buffers.voigt):
             kept.zero_()
@@ -137,8 +148,43 @@ class CudaKernel:
             J=buffers.columns.data_ptr(), scratch=buffers.scratch.data_ptr(), atoms=batch.atoms, structures=batch.structures,
             stride=batch.stride, ld=row_length(batch.max_neighbors),
         )  # fmt: skip
-        for launch in self.launches:
+        bound = self._bound(batch, buffers, moves, cell_moves) if buffers.forms else None
+        for stage, launch in enumerate(self.launches):
             launch(args, buffers.threads // BLOCK, BLOCK)
+            if bound is not None:
+                operations = map(astuple, self.program.globals.get(stage, ()))
+                bound.operate(operations, self.pulls, lambda n: self.site(buffers, n), lambda n, v: self.site(buffers, n).copy_(v))
+        if bound is not None and self.pulls:
+            self._pull(bound, batch, buffers)
+
+    @cached_property
+    def pulls(self) -> list[tuple]:
+        """Slopes of global operations that forces have to be given."""
+        return [astuple(g) for g in self.program.pulls]
+
+    def forms(self, batch: DeviceBatch) -> dict[tuple, Plain]:
+        """The global operations of the program for a batch, in plain torch; made once for a list, by the host, which waits for cells and positions."""
+        found = {}
+        for operator in {g.operator for g in (*self.program.pulls, *(g for s in self.program.globals.values() for g in s))}:
+            key = (operator, self.single, self.ordered)
+            if key not in batch.kept:
+                x, cells, pbc, offsets = (t.cpu() for t in (batch.x[: batch.atoms, :3], batch.cells, batch.pbc, batch.offsets))
+                here = Sites(x, cells, pbc, offsets, batch.excluded)
+                batch.kept[key] = operation(operator, here, batch.device, self.single, self.ordered)
+            found[operator] = batch.kept[key]
+        return found
+
+    def _bound(self, batch: DeviceBatch, buffers: Buffers, moves: Tensor | None, cell_moves: Tensor | None) -> Bound:
+        sites = Sites(batch.x[: batch.atoms, :3].contiguous(), batch.cells, batch.pbc, batch.offsets)
+        moved = None if moves is None or cell_moves is None else (moves[: batch.atoms].contiguous(), cell_moves)
+        return Bound(sites, moved, buffers.forms.__getitem__)
+
+    def _pull(self, bound: Bound, batch: DeviceBatch, buffers: Buffers) -> None:
+        """Forces and virials of global operations."""
+        by_x, by_h = bound.pull(self.pulls, lambda n: self.site(buffers, n))
+        buffers.forces[:, :3] -= torch.round(by_x * FIXED_ONE).long() if self.fixed else by_x.to(self.real)
+        moments = batch.by_structure(bound.sites.x[:, :, None] * by_x[:, None, :])
+        buffers.far.copy_(-(moments + batch.cells.transpose(1, 2) @ by_h))
 
     def give(self, buffers: Buffers, inputs: Mapping[str, Tensor | float]) -> None:
         """Write inputs of the sites, a number or one for each [N], where the program reads them."""
@@ -149,6 +195,10 @@ class CudaKernel:
     def site(self, buffers: Buffers, name: str) -> Tensor:
         """A named site array [N]."""
         return buffers.site[self.arrays.index(name)]
+
+    def virials(self, batch: DeviceBatch, buffers: Buffers) -> Tensor:
+        """Virials in float64 [S, 6], eV, xx yy zz yz xz xy."""
+        return batch.by_structure(buffers.virials) + buffers.far.reshape(-1, 9)[:, [0, 4, 8, 5, 2, 1]]
 
     def forces(self, buffers: Buffers) -> Tensor:
         """Forces in float64 [N, 3], eV/Å."""

@@ -21,7 +21,7 @@ from composer.codegen.outputs import Output as OutputNode
 from composer.codegen.program import Global, Program
 from composer.errors import DataError
 from composer.neighbors import Batch, all_positions
-from composer.ops.operators import Bound
+from composer.ops.operators import Bound, sites_of
 from composer.quantities import row
 from composer.runtime import cache, threads
 from composer.runtime.build import library
@@ -173,34 +173,33 @@ class Kernel:
             scratch_stride=self.code.rows * ld, ld=ld, threads=count,
             atoms=batch.atoms, structures=batch.structures,
         )  # fmt: skip
-        bound = Bound(batch, x, batch.cells if cells is None else cells, moves, cell_moves) if any(self.code.globals) else None
+        bound = self._bound(batch, x, batch.cells if cells is None else cells, moves, cell_moves) if any(self.code.globals) else None
         for stage, function in enumerate(functions):
             function(ctypes.byref(args))
             self._exchange(batch, site, stage)
             if bound is not None:
-                self._operate(bound, batch, site, stage)
+                bound.operate(
+                    self.code.globals[stage],
+                    self.code.pulls,
+                    lambda n: site[n][: batch.atoms],
+                    lambda n, v: site[n][: batch.atoms].copy_(v),
+                )
         if into is not None:
             return Output(dict(site), None, None)
         total = None if forces is None else forces.sum(0) if shared else forces[0]
-        by_cells = None if bound is None or total is None else self._pull(bound, batch, site, total)
+        by_cells = None
+        if bound is not None and total is not None:
+            by_x, by_h = bound.pull(self.code.pulls, lambda n: site[n][: batch.atoms])
+            total[: batch.atoms] -= by_x
+            by_cells = -by_h
         return Output(dict(site), total, None if gradient is None else gradient.sum(0), by_cells)
 
-    def _operate(self, bound: Bound, batch: Batch, site: dict[str, Tensor], stage: int) -> None:
-        """Global operations on what a stage has stored."""
-        pulled = {(tuple(operator), other) for operator, _, _, other, tangent, _ in self.code.pulls if not tangent}
-        for operator, source, target, _, tangent, _ in self.code.globals[stage]:
-            keep = (tuple(operator), source) in pulled
-            site[target][: batch.atoms] = bound.apply(tuple(operator), site[source][: batch.atoms], source, keep, tangent)
-
-    def _pull(self, bound: Bound, batch: Batch, site: dict[str, Tensor], forces: Tensor) -> Tensor:
-        """Forces of global operations are added to those of the atoms; returns minus the slopes by cells."""
-        by_cells = torch.zeros(batch.structures, 3, 3, dtype=torch.float64)
-        for operator, source, _, other, tangent, factor in self.code.pulls:
-            u, v = site[source][: batch.atoms], site[other][: batch.atoms]
-            by_x, by_h = bound.pull(tuple(operator), u, v, other, tangent)
-            forces[: batch.atoms] -= factor * by_x
-            by_cells -= factor * by_h
-        return by_cells
+    def _bound(self, batch: Batch, x: Tensor, cells: Tensor, moves: Tensor | None, cell_moves: Tensor | None) -> Bound:
+        sites = sites_of(batch, x, cells)
+        if moves is None and cell_moves is None:
+            return Bound(sites, None)
+        moved = torch.zeros_like(sites.x) if moves is None else moves[: batch.atoms].contiguous()
+        return Bound(sites, (moved, torch.zeros_like(cells) if cell_moves is None else cell_moves))
 
     def _site_arrays(self, batch: Batch, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         site: dict[str, Tensor] = {}

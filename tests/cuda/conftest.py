@@ -26,11 +26,6 @@ def model_of(name: str) -> Model:
     return model.with_parameters(1.02 * model.theta + 0.01)
 
 
-def local(name: str) -> bool:
-    """Whether an expression has no long-range sum."""
-    return not model_of(name).program("energies").globals
-
-
 def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-12) -> None:
     """Equal to within a part of the largest number, which is not zero."""
     scale = float(expected.abs().max())

@@ -12,10 +12,9 @@ import composer
 from composer.errors import BackendError
 from composer.model.device import DeviceModel
 from tests.catalogue import CATALOGUE
-from tests.cuda.conftest import close, crystal, local, model_of
+from tests.cuda.conftest import close, crystal, model_of
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
-LOCAL = [name for name in CATALOGUE if local(name)]
 
 
 def on_device(name: str, dtype: str = "float64", deterministic: bool = False) -> DeviceModel:
@@ -43,7 +42,7 @@ def test_float32_on_the_cpu_is_refused() -> None:
 
 
 @on_gpu
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_energies_forces_and_virial_are_those_of_the_cpu(name: str) -> None:
     model = model_of(name)
     structures = [crystal(model.species, 0), crystal(model.species, 1)]
@@ -54,7 +53,7 @@ def test_energies_forces_and_virial_are_those_of_the_cpu(name: str) -> None:
 
 
 @on_gpu
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_numbers_of_four_bytes_keep_four_digits(name: str) -> None:
     model = model_of(name)
     structure = crystal(model.species, 0)
@@ -63,7 +62,7 @@ def test_numbers_of_four_bytes_keep_four_digits(name: str) -> None:
 
 
 @on_gpu
-@pytest.mark.parametrize("name", ["Morse", "StillingerWeber", "NEP5, radial", "stages"])
+@pytest.mark.parametrize("name", ["Morse", "StillingerWeber", "NEP5, radial", "stages", "Coulomb, learned"])
 def test_jacobians_are_those_of_the_cpu(name: str) -> None:
     model = model_of(name)
     structure = crystal(model.species, 0)
@@ -73,7 +72,7 @@ def test_jacobians_are_those_of_the_cpu(name: str) -> None:
 
 
 @on_gpu
-@pytest.mark.parametrize("name", ["Embedding, sqrt", "StillingerWeber", "stages"])
+@pytest.mark.parametrize("name", ["Embedding, sqrt", "StillingerWeber", "stages", "Coulomb", "Coulomb, of the surroundings"])
 def test_deterministic_forces_are_equal_bit_for_bit(name: str) -> None:
     model = on_device(name, "float32", deterministic=True)
     batch = model.prepare(crystal(model.model.species, 0) * (6, 6, 6))
@@ -101,8 +100,9 @@ def test_work_queued_before_and_after_a_call_keeps_its_order() -> None:
 
 
 @on_gpu
-def test_a_cuda_graph_holds_an_evaluation() -> None:
-    model = on_device("StillingerWeber")
+@pytest.mark.parametrize("name", ["StillingerWeber", "Coulomb"])
+def test_a_cuda_graph_holds_an_evaluation(name: str) -> None:
+    model = on_device(name)
     atoms = crystal(model.model.species, 0) * (2, 2, 2)
     batch = model.prepare(atoms, skin=1.0)
     evaluation = model.evaluation(batch)

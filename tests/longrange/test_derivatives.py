@@ -18,6 +18,7 @@ SUMS = {
     "prolate": {"method": "ewald", "accuracy": 1e-8, "split": "prolate"},
     "prolate mesh": {"method": "mesh", "order": 5, "mesh": (10, 10, 10), "split": "prolate", "cutoff": 5.0, "accuracy": 1e-5},
     "slab": {"method": "ewald", "accuracy": 1e-8, "periodic": [True, True, False]},
+    "wire": {"accuracy": 1e-8, "periodic": [False, True, False]},
     "dispersion": {"p": 6.0, "method": "ewald", "accuracy": 1e-6, "sigma": 1.0},
     "open": {"periodic": [False] * 3},
 }

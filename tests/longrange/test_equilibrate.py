@@ -54,7 +54,7 @@ def test_forces_and_slopes_are_those_of_the_minimum() -> None:
 
 
 def test_many_structures_and_meshes() -> None:
-    """Acceptance 25: the number of products is told, a batch equals its structures, a mesh the sum over k (splines are not cached)."""
+    """Acceptance 25: the number of products is told, a batch equals its structures, a mesh the sum over k."""
     x, q, h = salt(2)
     chi, eta = 2.0 * q + 0.1 * x[:, 0], torch.full_like(q, 30.0)
     alone = longrange.equilibrate(longrange.prepare(x, h, accuracy=1e-10, method="ewald"), x, chi, eta)
@@ -64,6 +64,23 @@ def test_many_structures_and_meshes() -> None:
     both = longrange.equilibrate(two, torch.cat([x, x]), torch.cat([chi, -chi]), torch.cat([eta, eta]))
     assert float((both.charges - torch.cat([alone.charges, -alone.charges])).abs().max()) < 1e-11
     assert float(alone.charges.abs().max()) > 0.01 and alone.iterations > 3
+
+
+@pytest.mark.parametrize("method", ["ewald", "mesh"])
+def test_splines_and_phases_that_are_kept_change_nothing(method: str) -> None:
+    """Acceptance 25: in plain torch what depends on positions is worked out once; the compiled sums keep nothing."""
+    x, q, h = salt(2)
+    sums = longrange.prepare(x, h, accuracy=1e-6, method=method, plain=True)
+    sites = sums.sites.at(x, h[None])
+    kept = sums.fixed(sites)
+    for charges in (q, x[:, 0], q * x[:, 1]):
+        one, other = kept(sites, charges)[0], sums(sites, charges)[0]
+        assert all(float((a - b).abs().max()) <= 1e-13 * float(b.abs().max()) for a, b in zip(one, other))
+    chi, eta = 2.0 * q + 0.1 * x[:, 0], torch.full_like(q, 30.0)
+    found, wanted = (
+        longrange.equilibrate(longrange.prepare(x, h, accuracy=1e-6, method=method, plain=p), x, chi, eta) for p in (True, False)
+    )
+    assert float((found.charges - wanted.charges).abs().max()) < 1e-13 and found.iterations == wanted.iterations > 3
 
 
 def test_energies_without_a_minimum_are_refused() -> None:

@@ -199,6 +199,27 @@ def test_slabs(charged: bool) -> None:
         assert float((found.potentials - wanted).abs().max()) < 1e-10 * float(wanted.abs().max())
 
 
+@pytest.mark.parametrize("p", [1.0, 6.0])
+def test_wires(p: float) -> None:
+    """One periodic direction: images one by one; the open vectors mean nothing, nor does the width."""
+    x, q, cell = random_cell()
+    q = q - q.mean() if p == 1 else q
+    wanted = dense.wire(x, q, cell, 1, p)
+    for sigma in (0.8, 1.3):
+        found = longrange.potential(x, q, cell, p=p, accuracy=1e-13, periodic=[False, True, False], sigma=sigma)
+        assert float((found - wanted).abs().max()) < 1e-11 * float(wanted.abs().max())
+        cell[0], cell[2] = cell[2] + 1.0, cell[0] * 3
+
+
+def test_a_charged_wire_is_a_line_of_charge_from_afar() -> None:
+    """phi = -(2 lambda) ln(rho/1 Å), lambda the charge on a length; it is said that the zero is put there."""
+    x = torch.tensor([[0.0, 0.0, 0.0], [3.0, 0.0, 0.1]], dtype=F64)
+    q, cell = torch.tensor([0.0, 1.0], dtype=F64), torch.eye(3, dtype=F64) * 0.5
+    with pytest.warns(longrange.NetCharge, match="1 Å from the wire"):
+        found = longrange.potential(x, q, cell, periodic=[False, False, True], accuracy=1e-12)
+    assert abs(float(found[0]) + 2 / 0.5 * math.log(3.0)) < 1e-11
+
+
 def test_an_excluded_pair_feels_nothing() -> None:
     """Acceptance 23."""
     x = torch.tensor([[0.2, 0.0, 0.0], [29.5, 0.3, 0.0]], dtype=F64)
@@ -238,7 +259,8 @@ BAD = {
     "charges": ({"charges": Q[:-1]}, "charges \\[6\\]"),
     "order": ({"order": 3, "method": "mesh"}, "orders 4 to 8"),
     "method": ({"method": "fmm"}, "Known are"),
-    "wire": ({"periodic": [True, False, False]}, "one direction"),
+    "wire": ({"periodic": [True, False, False], "p": 0.5}, "p >= 1"),
+    "split of a wire": ({"periodic": [True, False, False], "split": "prolate"}, "Gaussian split"),
     "slab of 1/r^2": ({"p": 2.0, "periodic": [True, True, False]}, "p = 1 and p > 3"),
     "split": ({"split": "prolate", "p": 6.0}, "Known are auto, gaussian"),
     "net": ({"net": "refuse"}, "sum to"),
