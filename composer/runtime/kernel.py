@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from composer.codegen.cpp import PRELUDE, CppStage
+from composer.codegen.lanes import LaneStage, fits
 from composer.codegen.layout import Layout
 from composer.codegen.outputs import Output as OutputNode
 from composer.codegen.program import Global, Program
@@ -94,6 +95,7 @@ def _plain(operation: Global) -> list:
 
 def _stages(name: str, program: Program, layout: Layout, arrays: list[str], whole: bool) -> tuple[list[CppStage], str]:
     stages = [CppStage(f"{name}_{n}", outputs, layout, arrays, whole) for n, outputs in enumerate(program.stages)]
+    stages = [LaneStage(s.name, outputs, layout, arrays) if fits(s) else s for s, outputs in zip(stages, program.stages, strict=True)]
     return stages, "\n".join(s.code() for s in stages)
 
 
