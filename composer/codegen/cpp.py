@@ -16,6 +16,7 @@ class CppStage(Stage):
     """Code of one stage: a function that visits a range of sites once."""
 
     vectors = True
+    together = 1  # sites visited at once
     field = "double* site{m} = A.site[{m}];"
 
     def code(self) -> str:

@@ -1,17 +1,24 @@
-// Eight sites at once: `real` is one number for each of them, and a slot of a row holds one neighbour of each. A lane without a neighbour in
-// a slot, or without a site, computes on harmless numbers and is left out of every sum.
+// Several sites at once, on processors with vectors of eight or four numbers: `real` is one number for each site, and a slot of a row holds
+// one neighbour of each. A lane without a neighbour in a slot, or without a site, computes on harmless numbers and is left out of every sum.
+#ifdef __AVX__
+#define LANES static inline __attribute__((always_inline))
 namespace lanes {
+#ifdef __AVX512F__
 constexpr int W = 8;  // lanes
-typedef long truth __attribute__((vector_size(64), aligned(8), may_alias));
+typedef lanes8 vector;
+#else
+constexpr int W = 4;
+typedef lanes4 vector;
+#endif
+typedef long truth __attribute__((vector_size(8 * W), aligned(8), may_alias));
 
 struct real {
-  lanes8 v;
+  vector v;
   real() = default;
-  real(double x) : v(lanes8{} + x) {}
-  real(lanes8 x) : v(x) {}
+  real(double x) : v(vector{} + x) {}
+  real(vector x) : v(x) {}
   void operator+=(real b) { v += b.v; }
 };
-#define LANES static inline __attribute__((always_inline))
 LANES real operator+(real a, real b) { return a.v + b.v; }
 LANES real operator-(real a, real b) { return a.v - b.v; }
 LANES real operator*(real a, real b) { return a.v * b.v; }
@@ -25,9 +32,9 @@ LANES real only(truth alive, real x) { return where(alive, x, 0); }
   using ::name;                                                 \
   LANES real name(real x) {                                     \
     alignas(64) double y[W];                                    \
-    *(lanes8*)y = x.v;                                          \
+    *(vector*)y = x.v;                                          \
     for (int u = 0; u < W; ++u) y[u] = ::name(y[u]);            \
-    return *(lanes8*)y;                                         \
+    return *(vector*)y;                                         \
   }
 EACH(exp) EACH(log) EACH(sqrt) EACH(sin) EACH(cos) EACH(tanh) EACH(expm1) EACH(log1p) EACH(complementary_error)
 #undef EACH
@@ -63,7 +70,7 @@ struct Field {
 
 LANES double total(const Sites& i, real x) { return whole(only(i.alive, x).v); }
 
-// The sites of a range, eight of one species at a time.
+// The sites of a range, W of one species at a time.
 template <int S>
 struct Groups {
   const int32_t* species;
@@ -79,7 +86,7 @@ struct Groups {
         if (S == 1 || species[next] == kind) i.at[n++] = (int32_t)next;
       if (n) {
         for (int u = n; u < W; ++u) i.at[u] = i.at[0];
-        i.alive = truth{0, 1, 2, 3, 4, 5, 6, 7} < (truth{} + n);
+        for (int u = 0; u < W; ++u) i.alive[u] = u < n ? -1 : 0;
         return true;
       }
       if (kind == S - 1) return false;
@@ -87,7 +94,7 @@ struct Groups {
   }
 };
 
-// The neighbours of eight sites of one species, ordered by species and then by the smallest cutoff that holds them. Each such range has as
+// The neighbours of W sites of one species, ordered by species and then by the smallest cutoff that holds them. Each such range has as
 // many slots as the site with most of them needs, so that the loops and the species in them are the same for all lanes.
 template <int S, int K>
 struct Neighbourhood {
@@ -179,6 +186,37 @@ struct Neighbourhood {
     }
   }
 
+  // Columns of a Jacobian, as those of one site in prelude.cpp.
+  void columns(const Args& A, const Sites& i, int slots, const int* first, const int* col, const real* weight, const int64_t* slot,
+               const real* kept, int64_t ld, double* F, double* G) const {
+    for (int q = 0; q < slots; ++q) {
+      double* f = F + slot[q] * 3 * A.atoms;
+      real sum[3] = {0, 0, 0}, v[6] = {0, 0, 0, 0, 0, 0};
+      for (int s = 0; s < S; ++s) {
+        const int e0 = first[q * S + s], e1 = first[q * S + s + 1];
+        if (e0 == e1) continue;
+        for (int j = bound[s * K]; j < bound[(s + 1) * K]; ++j) {
+          real g[3] = {0, 0, 0};
+          for (int e = e0; e < e1; ++e)
+            for (int c = 0; c < 3; ++c) g[c] += weight[e] * kept[(3 * (int64_t)col[e] + c) * ld + j];
+          const real d[3] = {d0[j], d1[j], d2[j]};
+          for (int c = 0; c < 3; ++c) {
+            g[c] = only(jj[j].alive, g[c]);
+            sum[c] += g[c];
+            v[c] += -(d[c] * g[c]);
+          }
+          v[3] += -(d[1] * g[2]);
+          v[4] += -(d[0] * g[2]);
+          v[5] += -(d[0] * g[1]);
+          push(f, jj[j], g[0], g[1], g[2], A.owner);
+        }
+      }
+      push(f, i, -sum[0], -sum[1], -sum[2], A.owner);
+      for (int u = 0; u < W; ++u)
+        for (int c = 0; c < 6 && i.alive[u]; ++c) G[(slot[q] * A.structures + A.home[i.at[u]]) * 6 + c] += v[c].v[u];
+    }
+  }
+
   // g = dE/d(x_j - x_i): the site feels +g, the neighbour -g.
   void scatter(double* F, const Sites& i) const {
     real f[3] = {0, 0, 0};
@@ -190,15 +228,16 @@ struct Neighbourhood {
     push(F, i, -f[0], -f[1], -f[2]);
     for (int j = 0; j < count; ++j) push(F, jj[j], g0[j], g1[j], g2[j]);
   }
-  static void push(double* F, const Sites& sites, real x, real y, real z) {
+  static void push(double* F, const Sites& sites, real x, real y, real z, const int32_t* owner = nullptr) {
     for (int u = 0; u < W; ++u) {
       if (!sites.alive[u]) continue;
-      double* f = F + 3 * (int64_t)sites.at[u];
+      double* f = F + 3 * (int64_t)(owner ? owner[sites.at[u]] : sites.at[u]);
       f[0] -= x.v[u];
       f[1] -= y.v[u];
       f[2] -= z.v[u];
     }
   }
 };
-#undef LANES
 }  // namespace lanes
+#undef LANES
+#endif

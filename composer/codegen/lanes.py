@@ -1,4 +1,4 @@
-"""C++ text of a stage that visits eight sites at once: the loops of one site, with a vector of eight numbers for each number.
+"""C++ text of a stage that visits several sites at once: the loops of one site, with a vector of numbers for each number.
 
 A crystal with four neighbours leaves vectors along the neighbours nearly empty. Here all lanes are sites of one species, and a slot holds
 neighbours of one species, so that loops, species and parameters are the same for all lanes (`lanes.cpp`).
@@ -9,24 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from composer.codegen.cpp import CppStage
-from composer.codegen.layout import Layout
 from composer.codegen.outputs import Output, Table
-
-LANES = 8
 
 
 class LaneStage(CppStage):
-    """Code of one stage: a function that visits a range of sites, eight at a time."""
+    """Code of one stage: a function that visits a range of sites, eight or four at a time.
+
+    `plain`: the stage for one site at a time; `otherwise`: its text, which stands in where vectors are shorter.
+    """
 
     vectors = False
+    together = 8
     field = "const Field site{m} = {{A.site[{m}]}};"
 
-    def __init__(self, name: str, outputs: Iterable[Output | Table], layout: Layout, site_arrays: list[str]) -> None:
-        super().__init__(name, outputs, layout, site_arrays, whole=False)
+    def __init__(self, plain: CppStage, otherwise: str, outputs: Iterable[Output | Table]) -> None:
+        super().__init__(plain.name, outputs, plain.layout, plain.site_arrays, whole=False)
+        self.otherwise = otherwise
         self.ranges = max(self.species * len(self.cutoffs), 1)  # of neighbours: each may have as many slots as a list is long
 
     def code(self) -> str:
-        return "\n".join(["namespace lanes {", super().code(), "}"])
+        return "\n".join(["#ifdef __AVX__", "namespace lanes {", super().code(), "}", "#else", self.otherwise, "#endif"])
 
     def length(self) -> str:
         return super().length() if self.ranges == 1 else f"LANE_LENGTH(A, {self.ranges});"
@@ -35,7 +37,7 @@ class LaneStage(CppStage):
         return [f"Sites i; for (Groups<{self.species}> groups(A, begin, end); groups.take(i);) {{", "const int si = groups.kind; (void)si;"]
 
     def scratch_rows(self) -> int:
-        return LANES * super().scratch_rows() * (self.ranges + (self.ranges > 1))
+        return self.together * super().scratch_rows() * (self.ranges + (self.ranges > 1))
 
     def alive(self, text: str, *slots: str) -> str:
         return f"only({' & '.join(f'jj[{s}].alive' for s in slots)}, {text})"
@@ -45,9 +47,9 @@ class LaneStage(CppStage):
 
 
 def fits(stage: CppStage) -> bool:
-    """Whether eight sites at once are faster: loops over pairs of neighbours, and no static ranges."""
+    """Whether several sites at once are faster: loops over pairs of neighbours, and no static ranges."""
     nests = stage.plan.nests
-    return any(len(n.loops) == 2 for n in nests) and not any(n.ranges for n in nests) and not stage.tables
+    return any(len(n.loops) == 2 for n in nests) and not any(n.ranges for n in nests)
 
 
-__all__ = ["LANES", "LaneStage", "fits"]
+__all__ = ["LaneStage", "fits"]

@@ -62,6 +62,8 @@ class Code:
     forces: bool
     gradient: bool
     shared: bool  # neighbours are written to in a way that blocks of one structure must not do at once
+    together: int  # sites that are visited at once, at most
+    long: bool  # whether the compiler should try less hard
     globals: list[list[list]] = field(default_factory=list)  # by stage: operator, source, target, other, tangent, factor
     pulls: list[list] = field(default_factory=list)
 
@@ -69,13 +71,18 @@ class Code:
 def generate(name: str, program: Program, layout: Layout) -> Code:
     """The code of a program."""
     arrays = program.site_arrays()
-    stages, text = _stages(name, program, layout, arrays, whole=True)
-    if len(text) < LONG:  # with all passes of the compiler, plain loops are the faster ones
-        stages, text = _stages(name, program, layout, arrays, whole=False)
+    stages, texts = _stages(name, program, layout, arrays, whole=True)
+    if sum(map(len, texts)) < LONG:  # with all passes of the compiler, plain loops are the faster ones
+        stages, texts = _stages(name, program, layout, arrays, whole=False)
+    long = sum(map(len, texts)) >= LONG
+    for n, stage in enumerate(stages):
+        if fits(stage):
+            stages[n] = LaneStage(stage, texts[n], program.stages[n])
+            texts[n] = stages[n].code()
     kinds = {o.kind if isinstance(o, OutputNode) else "table" for stage in program.stages for o in stage}
     numbers = range(len(stages))
     return Code(
-        text,
+        "\n".join(texts),
         [s.name for s in stages],
         arrays,
         [program.fields.get(n, []) for n in numbers],
@@ -84,6 +91,8 @@ def generate(name: str, program: Program, layout: Layout) -> Code:
         "force" in kinds or bool(program.pulls),
         "parameter" in kinds,
         bool(kinds & {"near", "table"}),
+        max(s.together for s in stages),
+        long,
         [[_plain(g) for g in program.globals.get(n, [])] for n in numbers],
         [_plain(g) for g in program.pulls],
     )
@@ -93,10 +102,9 @@ def _plain(operation: Global) -> list:
     return [list(operation.operator), operation.source, operation.target, operation.other, operation.tangent, operation.factor]
 
 
-def _stages(name: str, program: Program, layout: Layout, arrays: list[str], whole: bool) -> tuple[list[CppStage], str]:
+def _stages(name: str, program: Program, layout: Layout, arrays: list[str], whole: bool) -> tuple[list[CppStage], list[str]]:
     stages = [CppStage(f"{name}_{n}", outputs, layout, arrays, whole) for n, outputs in enumerate(program.stages)]
-    stages = [LaneStage(s.name, outputs, layout, arrays) if fits(s) else s for s, outputs in zip(stages, program.stages, strict=True)]
-    return stages, "\n".join(s.code() for s in stages)
+    return stages, [s.code() for s in stages]
 
 
 class Kernel:
@@ -115,7 +123,7 @@ class Kernel:
     @property
     def effort(self) -> tuple[str, tuple[str, ...]]:
         """Optimisation flags: long programs are as fast with fewer passes, and their loops need no tails of shorter vectors."""
-        return ("-O3", ()) if len(self.code.text) < LONG else ("-O1", LONG_FLAGS)
+        return ("-O1", LONG_FLAGS) if self.code.long else ("-O3", ())
 
     def bind(self, loaded: ctypes.CDLL, length: int = 0) -> None:
         """Take the functions from a library that holds this kernel."""
@@ -156,7 +164,7 @@ class Kernel:
         shared = batch.structures == 1 and count > 1
         if shared and self.code.shared:
             count, shared = 1, False
-        block = batch.offsets if by_structure else blocks(batch)
+        block = batch.offsets if by_structure else blocks(batch, self.code.together)
         forces = torch.zeros((count if shared else 1, batch.sites, 3), dtype=torch.float64) if self.code.forces else None
         gradient = torch.zeros((len(block) - 1, self.layout.size), dtype=torch.float64) if self.code.gradient else None
         stride = self.layout.size if self.code.gradient else 0
@@ -244,16 +252,19 @@ def unit(kernels: list[Kernel], species: int, length: int = 0) -> str:
     return "\n".join([*head, PRELUDE, f"static const int PAIR[] = {{{table}}};", *(k.code.text for k in kernels)])
 
 
-def blocks(batch: Batch) -> Tensor:
-    """Ranges of atoms [blocks + 1]: whole structures if there are several, else equal pieces."""
-    if "blocks" not in batch.kept_by_list:
+def blocks(batch: Batch, together: int = 1) -> Tensor:
+    """Ranges of atoms [blocks + 1]: whole structures if there are several, else equal pieces; `together`, sites that are visited at once."""
+    name = f"blocks {together}"
+    if name not in batch.kept_by_list:
+        count = BLOCKS if together == 1 else max(1, min(BLOCKS, batch.atoms // (4 * together)))
+        wanted = torch.linspace(0, batch.atoms, count + 1, dtype=torch.float64)
         if batch.structures > 1:
-            wanted = torch.linspace(0, batch.atoms, BLOCKS + 1, dtype=torch.float64)
-            found = torch.unique(batch.offsets[torch.searchsorted(batch.offsets.double(), wanted).clamp(max=batch.structures)])
+            found = batch.offsets[torch.searchsorted(batch.offsets.double(), wanted).clamp(max=batch.structures)]
         else:
-            found = torch.unique(torch.linspace(0, batch.atoms, BLOCKS + 1, dtype=torch.float64).round().long())
-        batch.kept_by_list["blocks"] = found.contiguous()
-    return batch.kept_by_list["blocks"]
+            found = ((wanted / together).round().long() * together).clamp(max=batch.atoms)
+            found[-1] = batch.atoms
+        batch.kept_by_list[name] = torch.unique(found)
+    return batch.kept_by_list[name]
 
 
 def _sites(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
