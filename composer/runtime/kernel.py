@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -15,20 +15,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from composer.codegen.cpp import PRELUDE, CppStage
-from composer.codegen.lanes import LaneStage, fits
+from composer.codegen.cpp import PRELUDE
 from composer.codegen.layout import Layout
-from composer.codegen.outputs import Output as OutputNode
-from composer.codegen.program import Global, Program
+from composer.codegen.program import Program
 from composer.errors import DataError
 from composer.neighbors import Batch, all_positions
 from composer.ops.operators import Bound
 from composer.quantities import row
 from composer.runtime import cache, threads
 from composer.runtime.build import library
+from composer.runtime.code import LONG_FLAGS, Code, generate
 
-LONG = 20_000  # characters of code
-LONG_FLAGS = ("-ftree-loop-vectorize", "--param=vect-epilogues-nomask=0", "-fno-ivopts")
 BLOCKS = 64  # pieces of a batch; their number does not depend on the threads, so sums over them do not either
 
 
@@ -47,64 +44,6 @@ class Output:
     forces: Tensor | None
     gradient: Tensor | None
     cells: Tensor | None = None  # minus the derivative by cells at fixed sites [S, 3, 3], where global operations have one
-
-
-@dataclass(frozen=True)
-class Code:
-    """Generated code and what a caller has to know about it; plain data, kept on disk between runs."""
-
-    text: str
-    stages: list[str]  # names of the functions
-    arrays: list[str]  # site arrays, in the order of the arguments
-    fields: list[list[str]]  # by stage: arrays that ghosts take from their owners afterwards
-    adjoints: list[list[str]]  # by stage: arrays that owners collect from their ghosts afterwards
-    rows: int  # rows of scratch memory for a thread
-    forces: bool
-    gradient: bool
-    shared: bool  # neighbours are written to in a way that blocks of one structure must not do at once
-    together: int  # sites that are visited at once, at most
-    long: bool  # whether the compiler should try less hard
-    globals: list[list[list]] = field(default_factory=list)  # by stage: operator, source, target, other, tangent, factor
-    pulls: list[list] = field(default_factory=list)
-
-
-def generate(name: str, program: Program, layout: Layout) -> Code:
-    """The code of a program."""
-    arrays = program.site_arrays()
-    stages, texts = _stages(name, program, layout, arrays, whole=True)
-    if sum(map(len, texts)) < LONG:  # with all passes of the compiler, plain loops are the faster ones
-        stages, texts = _stages(name, program, layout, arrays, whole=False)
-    long = sum(map(len, texts)) >= LONG
-    for n, stage in enumerate(stages):
-        if fits(stage):
-            stages[n] = LaneStage(stage, texts[n], program.stages[n])
-            texts[n] = stages[n].code()
-    kinds = {o.kind if isinstance(o, OutputNode) else "table" for stage in program.stages for o in stage}
-    numbers = range(len(stages))
-    return Code(
-        "\n".join(texts),
-        [s.name for s in stages],
-        arrays,
-        [program.fields.get(n, []) for n in numbers],
-        [program.adjoints.get(n, []) for n in numbers],
-        max(s.scratch_rows() for s in stages),
-        "force" in kinds or bool(program.pulls),
-        "parameter" in kinds,
-        bool(kinds & {"near", "table"}),
-        max(s.together for s in stages),
-        long,
-        [[_plain(g) for g in program.globals.get(n, [])] for n in numbers],
-        [_plain(g) for g in program.pulls],
-    )
-
-
-def _plain(operation: Global) -> list:
-    return [list(operation.operator), operation.source, operation.target, operation.other, operation.tangent, operation.factor]
-
-
-def _stages(name: str, program: Program, layout: Layout, arrays: list[str], whole: bool) -> tuple[list[CppStage], list[str]]:
-    stages = [CppStage(f"{name}_{n}", outputs, layout, arrays, whole) for n, outputs in enumerate(program.stages)]
-    return stages, [s.code() for s in stages]
 
 
 class Kernel:
