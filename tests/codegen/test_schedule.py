@@ -108,6 +108,13 @@ def kernels() -> dict[str, list[Kernel]]:
     return made
 
 
+def test_several_sites_at_once_where_loops_run_over_pairs(kernels: dict) -> None:
+    """The kernels of these cases are in lanes, all others visit one site at a time; the tests below hold for both."""
+    pairs = {name for name in CASES if name.startswith(("pairs", "before"))}
+    pairs |= {"longer cutoff inside", "same field in two nests", "field of a neighbour beside another"}
+    assert {name for name, three in kernels.items() if three[0].code.together > 1} == pairs
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_forces(name: str, kernels: dict, batch: Batch, flat: Tensor) -> None:
     found, wanted = kernels[name][0](batch, flat), reference.evaluate(CASES[name], batch, 3, tables(flat))
