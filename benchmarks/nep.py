@@ -106,7 +106,7 @@ def _compile(name: str, model: Any, batch: Any) -> Row:
     import time
 
     from composer.runtime.build import library
-    from composer.runtime.kernel import generate
+    from composer.runtime.code import generate
 
     start = time.perf_counter()
     code = generate("forces", model.program("forces"), model.layout)

@@ -43,7 +43,7 @@ class PlainNest:
         body = list(block.lines)
         body += [f"{stage.load(node, {})} = {text};" for node, text in zip(nest.stores, texts, strict=False) if node in stage.plan.rows]
         body += self._stack_stores(block)
-        body += [f"{acc} += {text};" for (_, acc), text in zip(sums, texts[len(nest.stores) :], strict=False)]
+        body += [f"{acc} += {stage.alive(text, 'j')};" for (_, acc), text in zip(sums, texts[len(nest.stores) :], strict=False)]
         body += self._sinks(texts[len(nest.stores) + len(sums) :])
         total = [f"real tot{m} = 0;" for m, (n, _) in enumerate(sums) if not n.free]
         start = " ".join(f"real {acc} = 0;" for _, acc in sums)
@@ -148,21 +148,21 @@ class PairNest:
                 stage.names[node] = f"v{len(stage.names)}"
                 before.append(f"real {stage.names[node]} = 0;")
                 outer.append(f"real acc{m} = 0;")
-                inner.append(f"acc{m} += {text};")
+                inner.append(f"acc{m} += {stage.alive(text, 'j', 'k')};")
                 after.append(f"{stage.names[node]} += acc{m};")
             elif looped and looped[0].slot == "j":
                 outer.append(f"real acc{m} = 0;")
-                inner.append(f"acc{m} += {text};")
+                inner.append(f"acc{m} += {stage.alive(text, 'k')};")
                 after.append(f"ROW({stage.plan.rows[node]})[j] = acc{m};")
             elif looped:
                 before.append(stage.zero(f"ROW({stage.plan.rows[node]})", looped[0].cutoff))
-                inner.append(f"ROW({stage.plan.rows[node]})[k] += {text};")
+                inner.append(f"ROW({stage.plan.rows[node]})[k] += {stage.alive(text, 'j')};")
             else:
                 size = size_of(stage.plan.arrays[node])
                 before.append(f"for (int q = 0; q < {size}; ++q) {stage.array_names[node]}[q] = 0;")
                 place = flat(stage.plan.arrays[node], stage.with_species({}))
                 start.append(f"real acc{m} = 0;")
-                inner.append(f"acc{m} += {text};")
+                inner.append(f"acc{m} += {stage.alive(text, 'j', 'k')};")
                 stop.append(f"{stage.array_names[node]}[{place}] += acc{m};")
         return [*before, *self._loops(j, k, outer, [*start], inner, [*stop], after)]
 
@@ -269,6 +269,6 @@ class RangeNest:
                 body.append(f"{stage.load(node, here)} = {text};")
             else:
                 start.append(f"real acc{m} = 0;")
-                body.append(f"acc{m} += {text};")
+                body.append(f"acc{m} += {stage.alive(text, 'j')};")
                 ends.append(f"{stage.load(node, here)} {'=' if self.by_species or stage.species == 1 else '+='} acc{m};")
         return ["{", *body, "}"] if self.index is None else stage.segments(self.index, body, " ".join(start), " ".join(ends))

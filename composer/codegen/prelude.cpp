@@ -35,8 +35,10 @@ static inline lanes8 totals(lanes8 a, lanes8 b, lanes8 c, lanes8 d, lanes8 e, la
 // Distance of two rows of neighbours: known when compiled (LD) or given by the caller.
 #ifdef LD
 #define ROW_LENGTH(A) constexpr int64_t ld = LD
+#define LANE_LENGTH(A, ranges) constexpr int64_t ld = LD * ranges | 8
 #else
 #define ROW_LENGTH(A) const int64_t ld = (A).ld
+#define LANE_LENGTH(A, ranges) const int64_t ld = (A).ld * ranges | 8
 #endif
 #define ROW(n) (rows + (n)*ld)
 #define IVDEP _Pragma("GCC ivdep")
@@ -47,6 +49,8 @@ static inline double complementary_error(double x) {
   const double y = std::fabs(x), value = scaled_erfc(y) * std::exp(-(y * y));
   return x < 0 ? 2 - value : value;
 }
+
+static inline real where(real a, real b, real c, real d) { return a < b ? c : d; }
 
 struct Args {
   const double* x;         // [sites, 3], atoms then ghosts

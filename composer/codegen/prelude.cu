@@ -105,6 +105,7 @@ __device__ inline Whole whole_numbers(Row row, int64_t thread) { return {(int32_
 #define IVDEP
 #define ROLLED _Pragma("unroll 1")
 
+__device__ inline real where(real a, real b, real c, real d) { return a < b ? c : d; }
 __device__ inline real complementary_error(real x) { return erfc(x); }
 
 // The virial of a site and the force on it, while its neighbours are visited.

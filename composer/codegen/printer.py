@@ -96,7 +96,7 @@ class Block:
             case "pow":
                 return f"(real(1)/({a[0]}))"
             case "where":
-                return f"(({a[0]}) < ({a[1]}) ? ({a[2]}) : ({a[3]}))"
+                return f"where({', '.join(a)})"
             case "norm":
                 return f"sqrt({a[0]}*{a[0]} + {a[1]}*{a[1]} + {a[2]}*{a[2]})"
             case op if op in FUNCTION_NAMES:

@@ -93,6 +93,14 @@ class Stage(Values, ABC):
         """What the neighbours have of so many columns of a Jacobian goes to their sites."""
         return f"near.columns(A, i, {slots}, first, col, weight, slot, kept, ld, F, G);"
 
+    def alive(self, text: str, *slots: str) -> str:
+        """What neighbours bring to a sum; `slots` says which."""
+        return text
+
+    def total(self, text: str) -> str:
+        """What a visit brings to a sum over sites."""
+        return text
+
     # ---- the visit of a site
 
     def body(self) -> list[str]:
@@ -274,7 +282,7 @@ class Stage(Values, ABC):
         species = {"i": "si", **{i.slot: ranges[i.key] for i in wanted if isinstance(i, Species)}}
         block = Block(lambda n: self.load(n, ranges), "g")
         (text,) = block.emit([output.node])
-        target = f"G[{self.layout.text(name, kinds, idx, species, ranges)}] += {text};"
+        target = f"G[{self.layout.text(name, kinds, idx, species, ranges)}] += {self.total(text)};"
         head = [f"for (int {ranges[i.key]} = 0; {ranges[i.key]} < {i.size}; ++{ranges[i.key]}) {{" for i in wanted]
         return ["{", *head, *block.lines, target, *["}"] * len(head), "}"]
 

@@ -16,7 +16,7 @@ from composer.errors import BackendError, DataError
 from composer.model import Model
 from composer.model.structures import whole
 from composer.runtime.build import compile_flags, find_compiler
-from composer.runtime.kernel import LONG, LONG_FLAGS
+from composer.runtime.code import LONG, LONG_FLAGS
 
 SHOWN = 12  # lines of a compiler's complaint
 

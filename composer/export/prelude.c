@@ -29,6 +29,8 @@ typedef double real;
 #define __restrict
 #endif
 
+INLINE real where(real a, real b, real c, real d) { return a < b ? c : d; }
+
 /* Neighbours of one site within the largest cutoff, ordered by species and then by the smallest cutoff that holds them: those of one
    species within one cutoff are a contiguous range. Row r of the scratch memory holds one number for each neighbour. */
 typedef struct {

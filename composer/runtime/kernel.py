@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -15,19 +15,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from composer.codegen.cpp import PRELUDE, CppStage
+from composer.codegen.cpp import PRELUDE
 from composer.codegen.layout import Layout
-from composer.codegen.outputs import Output as OutputNode
-from composer.codegen.program import Global, Program
+from composer.codegen.program import Program
 from composer.errors import DataError
 from composer.neighbors import Batch, all_positions
 from composer.ops.operators import Bound, sites_of
 from composer.quantities import row
 from composer.runtime import cache, threads
 from composer.runtime.build import library
+from composer.runtime.code import LONG_FLAGS, Code, generate
 
-LONG = 20_000  # characters of code
-LONG_FLAGS = ("-ftree-loop-vectorize", "--param=vect-epilogues-nomask=0", "-fno-ivopts")
 BLOCKS = 64  # pieces of a batch; their number does not depend on the threads, so sums over them do not either
 
 
@@ -48,55 +46,6 @@ class Output:
     cells: Tensor | None = None  # minus the derivative by cells at fixed sites [S, 3, 3], where global operations have one
 
 
-@dataclass(frozen=True)
-class Code:
-    """Generated code and what a caller has to know about it; plain data, kept on disk between runs."""
-
-    text: str
-    stages: list[str]  # names of the functions
-    arrays: list[str]  # site arrays, in the order of the arguments
-    fields: list[list[str]]  # by stage: arrays that ghosts take from their owners afterwards
-    adjoints: list[list[str]]  # by stage: arrays that owners collect from their ghosts afterwards
-    rows: int  # rows of scratch memory for a thread
-    forces: bool
-    gradient: bool
-    shared: bool  # neighbours are written to in a way that blocks of one structure must not do at once
-    globals: list[list[list]] = field(default_factory=list)  # by stage: operator, source, target, other, tangent, factor
-    pulls: list[list] = field(default_factory=list)
-
-
-def generate(name: str, program: Program, layout: Layout) -> Code:
-    """The code of a program."""
-    arrays = program.site_arrays()
-    stages, text = _stages(name, program, layout, arrays, whole=True)
-    if len(text) < LONG:  # with all passes of the compiler, plain loops are the faster ones
-        stages, text = _stages(name, program, layout, arrays, whole=False)
-    kinds = {o.kind if isinstance(o, OutputNode) else "table" for stage in program.stages for o in stage}
-    numbers = range(len(stages))
-    return Code(
-        text,
-        [s.name for s in stages],
-        arrays,
-        [program.fields.get(n, []) for n in numbers],
-        [program.adjoints.get(n, []) for n in numbers],
-        max(s.scratch_rows() for s in stages),
-        "force" in kinds or bool(program.pulls),
-        "parameter" in kinds,
-        bool(kinds & {"near", "table"}),
-        [[_plain(g) for g in program.globals.get(n, [])] for n in numbers],
-        [_plain(g) for g in program.pulls],
-    )
-
-
-def _plain(operation: Global) -> list:
-    return [list(operation.operator), operation.source, operation.target, operation.other, operation.tangent, operation.factor]
-
-
-def _stages(name: str, program: Program, layout: Layout, arrays: list[str], whole: bool) -> tuple[list[CppStage], str]:
-    stages = [CppStage(f"{name}_{n}", outputs, layout, arrays, whole) for n, outputs in enumerate(program.stages)]
-    return stages, "\n".join(s.code() for s in stages)
-
-
 class Kernel:
     """A program as native code."""
 
@@ -113,7 +62,7 @@ class Kernel:
     @property
     def effort(self) -> tuple[str, tuple[str, ...]]:
         """Optimisation flags: long programs are as fast with fewer passes, and their loops need no tails of shorter vectors."""
-        return ("-O3", ()) if len(self.code.text) < LONG else ("-O1", LONG_FLAGS)
+        return ("-O1", LONG_FLAGS) if self.code.long else ("-O3", ())
 
     def bind(self, loaded: ctypes.CDLL, length: int = 0) -> None:
         """Take the functions from a library that holds this kernel."""
@@ -154,7 +103,7 @@ class Kernel:
         shared = batch.structures == 1 and count > 1
         if shared and self.code.shared:
             count, shared = 1, False
-        block = batch.offsets if by_structure else blocks(batch)
+        block = batch.offsets if by_structure else blocks(batch, self.code.together)
         forces = torch.zeros((count if shared else 1, batch.sites, 3), dtype=torch.float64) if self.code.forces else None
         gradient = torch.zeros((len(block) - 1, self.layout.size), dtype=torch.float64) if self.code.gradient else None
         stride = self.layout.size if self.code.gradient else 0
@@ -241,16 +190,19 @@ def unit(kernels: list[Kernel], species: int, length: int = 0) -> str:
     return "\n".join([*head, PRELUDE, f"static const int PAIR[] = {{{table}}};", *(k.code.text for k in kernels)])
 
 
-def blocks(batch: Batch) -> Tensor:
-    """Ranges of atoms [blocks + 1]: whole structures if there are several, else equal pieces."""
-    if "blocks" not in batch.kept_by_list:
+def blocks(batch: Batch, together: int = 1) -> Tensor:
+    """Ranges of atoms [blocks + 1]: whole structures if there are several, else equal pieces; `together`, sites that are visited at once."""
+    name = f"blocks {together}"
+    if name not in batch.kept_by_list:
+        count = BLOCKS if together == 1 else max(1, min(BLOCKS, batch.atoms // (4 * together)))
+        wanted = torch.linspace(0, batch.atoms, count + 1, dtype=torch.float64)
         if batch.structures > 1:
-            wanted = torch.linspace(0, batch.atoms, BLOCKS + 1, dtype=torch.float64)
-            found = torch.unique(batch.offsets[torch.searchsorted(batch.offsets.double(), wanted).clamp(max=batch.structures)])
+            found = batch.offsets[torch.searchsorted(batch.offsets.double(), wanted).clamp(max=batch.structures)]
         else:
-            found = torch.unique(torch.linspace(0, batch.atoms, BLOCKS + 1, dtype=torch.float64).round().long())
-        batch.kept_by_list["blocks"] = found.contiguous()
-    return batch.kept_by_list["blocks"]
+            found = ((wanted / together).round().long() * together).clamp(max=batch.atoms)
+            found[-1] = batch.atoms
+        batch.kept_by_list[name] = torch.unique(found)
+    return batch.kept_by_list[name]
 
 
 def _sites(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -73,6 +73,7 @@ CASES: dict[str, Node] = {
     "field of the neighbour": sum_over(J, f(J) * read_at(tanh(sum_over(FAR, f(FAR))), J) * p("pair", J)),
     "field of both ends": sum_over(J, f(J) * (READ + read_at(READ, J))),
     "field of a field": sum_over(J, f(J) * read_at(sum_over(J, f(J) * read_at(READ, J)), J)),
+    "field of a neighbour beside another": sum_over(J, K, f(J) * f(K) * dot(J.u, K.u) * p("mixed", J, K) * read_at(READ, J)),
     "one axis alone": sum_over(FAR, FAR.d[0] ** 2) + sum_over(J, f(J) * J.d[1] ** 2),
     "constant of the site": p("kind") * sum_over(J, f(J)) / (1 + p("kind") ** 2),
     "function of many sums": function("log1p", sum_over(J, f(J)) ** 2) * exp(-sum_over(FAR, f(FAR)) / 9) * sum_over(FARTHER, FARTHER.r),
@@ -105,6 +106,13 @@ def kernels() -> dict[str, list[Kernel]]:
         for kernel in group:
             kernel.bind(loaded)
     return made
+
+
+def test_several_sites_at_once_where_loops_run_over_pairs(kernels: dict) -> None:
+    """The kernels of these cases are in lanes, all others visit one site at a time; the tests below hold for both."""
+    pairs = {name for name in CASES if name.startswith(("pairs", "before"))}
+    pairs |= {"longer cutoff inside", "same field in two nests", "field of a neighbour beside another"}
+    assert {name for name, three in kernels.items() if three[0].code.together > 1} == pairs
 
 
 @pytest.mark.parametrize("name", CASES)

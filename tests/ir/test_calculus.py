@@ -157,7 +157,7 @@ def test_a_field_read_at_a_neighbour_needs_a_stage_of_its_own() -> None:
 PROGRAM = """
 import hashlib
 from composer.model import Model
-from composer.runtime.kernel import generate
+from composer.runtime.code import generate
 from tests.catalogue import CATALOGUE
 from tests.laws.test_unseen_term import NASTY
 found = hashlib.sha256()
