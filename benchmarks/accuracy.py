@@ -1,8 +1,8 @@
 """Accuracy of the models that `composer.search` finds: `python -m benchmarks accuracy --only Mo --parts cv,cost --json out.json`.
 
 Parts: cv (grouped cross-validation on train beside the SNAP basis), cost (time of a force call), types (one config_type left out), md (hot
-dynamics), gain (predicted gains of the search beside realised ones), test (a look at the official test set, logged). Test files are opened
-by the part test alone, and only from a committed working tree.
+dynamics), gain (predicted gains of the search beside realised ones), test (a look at the official test set, logged), snap (a look at the same
+test by the refitted SNAP basis). Test files are opened by these two alone, and only from a committed working tree.
 """
 
 import os
@@ -10,28 +10,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 import composer
-from benchmarks import core, held_out, looks, peers_lammps
+from benchmarks import core, held_out, looks, official, peers_lammps
 from benchmarks.held_out import Make, Residuals
-from benchmarks.sets import SETS, Case, Published, hot
+from benchmarks.sets import SETS, Case, hot
 from benchmarks.snap_basis import Snap
 from benchmarks.timing import Row, interleave
 from benchmarks.winner import Settings, Winner, winner
 from composer.data import Data
 
-UNITS = {"energy": (1000.0, "meV/atom"), "forces": (1.0, "eV/Å")}
+UNITS = held_out.UNITS
 RUNS, PICOSECONDS, SMALLEST = 20, 10.0, 32  # of hot dynamics; smaller cells are repeated
 COST_BAR, GAIN_BAR = 0.2, 0.7
-RESAMPLES = 2000
 CORES = min(2, os.cpu_count() or 1)
 
 
@@ -78,7 +74,7 @@ def rows(only: str = "", repeats: int = 9, parts: str = "cv,cost", settings: Set
     asked = [part.strip() for part in parts.split(",")]
     if unknown := [part for part in asked if part not in PARTS]:
         raise SystemExit(f"Parts {unknown} of the accuracy table were asked for. Known are {', '.join(PARTS)}. Use these names.")
-    if "test" in asked:
+    if {"test", "snap"} & set(asked):
         looks.committed()  # before anything is found, so that what is measured is what was committed
     for case in [c for c in SETS if c.name.lower() == only.lower()] or [c for c in SETS if only.lower() in c.name.lower()]:
         if case.missing:
@@ -200,61 +196,6 @@ def gain(study: Study) -> Iterator[Row]:
         yield Row(name, 1.0 - rho, None, 1.0 - GAIN_BAR, "", f"Spearman {rho:.3f} over all trials; {study.winner.origin}")
 
 
-# ---- the official test
-
-
-def test(study: Study) -> Iterator[Row]:
-    """Errors on the official test set, printed once: the look is logged first, from a committed state that has not changed."""
-    model, state = study.winner.model, looks.committed()
-    if state != study.commit:
-        raise SystemExit(f"A look at the test of {study.case.name} was asked for. The commit changed meanwhile. Start again from it.")
-    data = study.case.testing()
-    errors = model.evaluate(data)
-    numbers = {f"{o} {kind}": _sampled(errors, data, o, kind) for o in UNITS for kind in ("RMSE", "MAE")}
-    looks.record(study.case.name, str(model.expression), state, {"P": model.size, "origin": study.winner.origin, "errors": numbers})
-    print(errors, flush=True)
-    Console().print(_published(study.case, model.size, numbers))
-    aims = next((aim for most, aim in sorted(study.case.aims.items()) if model.size <= most), (None, None))
-    for o, aim in zip(UNITS, aims):
-        for kind in ("RMSE", "MAE"):
-            value, low, high = numbers[f"{o} {kind}"]
-            note = f"[{low:.4g}, {high:.4g}], bootstrap over groups; {_others(study.case, o, kind)}look {looks.count(study.case.name)}"
-            bar = aim if kind == "RMSE" else None
-            yield Row(f"{study.case.name} test {o} {kind}", value, None, bar, UNITS[o][1], f"{study.winner.title}; {note}")
-
-
-def _sampled(errors: Any, data: Data, observable: str, kind: str) -> tuple[float, float, float]:
-    """An error of all numbers and its 95 % interval, groups of frames drawn with replacement: (value, low, high)."""
-    size = np.abs(errors.error(observable)) ** (2 if kind == "RMSE" else 1)
-    labels = np.unique(data.groups, return_inverse=True)[1][errors.frame[observable]]
-    sums, counts = np.bincount(labels, size), np.bincount(labels).astype(float)
-    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES).astype(float)
-    values = np.append((drawn @ sums) / (drawn @ counts), sums.sum() / counts.sum())
-    values = np.sqrt(values) if kind == "RMSE" else values
-    return float(values[-1]), *map(float, np.quantile(values[:-1], (0.025, 0.975)))  # type: ignore[return-value]
-
-
-def _published(case: Case, size: int, numbers: dict[str, tuple[float, float, float]]) -> Table:
-    """Ours beside the published potentials, RMSE and MAE in columns of their own."""
-    out = Table("test of " + case.name)
-    for o, (_, unit) in UNITS.items():
-        for kind in ("RMSE", "MAE"):
-            out.add_column(f"{o} {kind}, {unit}", justify="right")
-    out.add_row(f"composer, P = {size}", *(f"{v:.3g} [{low:.3g}, {high:.3g}]" for v, low, high in numbers.values()))
-    for peer in case.published:
-        out.add_row(peer.name, *("-" if v is None else f"{v:.3g}" for v in (_value(peer, *name.split()) for name in numbers)))
-    return out
-
-
-def _value(peer: Published, observable: str, kind: str) -> float | None:
-    return getattr(peer, f"{observable}_{kind.lower()}")
-
-
-def _others(case: Case, observable: str, kind: str) -> str:
-    known = [f"{p.name} {value}" for p in case.published if (value := _value(p, observable, kind)) is not None]
-    return f"published {kind}: {', '.join(known)}; " if known else ""
-
-
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Use `count` threads in kernels inside."""
@@ -269,5 +210,26 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-PARTS: dict[str, Callable[[Study], Iterator[Row]]] = {"cv": cv, "cost": cost, "types": types, "md": md, "gain": gain, "test": test}
+def test(study: Study) -> Iterator[Row]:
+    """Errors on the official test set, printed once: the look is logged first, from a committed state that has not changed."""
+    model = study.winner.model
+    data = official.opened(study.case, study.commit)
+    found = official.Look(study.case, model.evaluate(data), data, str(model.expression), model.size, study.winner.origin)
+    yield from found.rows(study.commit, study.winner.title)
+
+
+def snap(study: Study) -> Iterator[Row]:
+    """Errors on the official test set of the SNAP basis refitted to the train frames: what these permit. A look, logged like any other."""
+    known, folds = study.peer(np.arange(len(study.train))), held_out.folds(study.train, study.settings.seed)
+    theta, ridge = held_out.solved(known, folds, study.weight)
+    data = official.opened(study.case, study.commit)
+    rows = held_out.snap_rows(data, study.case.peer(), study.train)(np.arange(len(data)))
+    origin = f"E/N rows weighted {study.weight:.3g} 1/Å, ridge {ridge:.0e}: best in its own cross-validation"
+    found = official.Look(study.case, held_out.errors(rows, theta, data), data, "SNAP basis refitted", len(theta), origin)
+    yield from found.rows(study.commit, f"SNAP basis refitted, P = {len(theta)}, {origin}", "refitted SNAP")
+
+
+PARTS: dict[str, Callable[[Study], Iterator[Row]]] = {
+    "cv": cv, "cost": cost, "types": types, "md": md, "gain": gain, "test": test, "snap": snap,
+}  # fmt: skip
 """What can be measured, by name."""

@@ -15,6 +15,7 @@ from benchmarks.timing import Row
 from composer.algebra import Expression
 from composer.data import Data
 from composer.search import Trial
+from composer.search.vocabulary import lengths
 from terms import ZBL, Pair, ThreeBody
 
 CUTOFF = {"Mo": 5.2, "Si": 5.0}  # Å, of the baseline
@@ -34,11 +35,13 @@ def rows(only: str = "", repeats: int = 9) -> Iterator[Row]:
 
 def _row(case: Case, train: Data, seed: int) -> Row:
     cutoff, workers = CUTOFF[case.name], min(2, os.cpu_count() or 1)
-    pair, angles = Pair(cutoff=cutoff, n_max=14), ThreeBody(cutoff=cutoff, n_max=4, l_max=5)
-    baseline = _first(train, ZBL() + pair + angles, seed)
+    inner = round(lengths(train).shortest, 2)  # as the default words of a search start
+    core = ZBL(inner=round(0.5 * inner, 2), outer=inner)
+    pair, angles = Pair(cutoff=cutoff, n_max=14, inner=inner), ThreeBody(cutoff=cutoff, n_max=4, l_max=5, inner=inner)
+    baseline = _first(train, core + pair + angles, seed)
     found = composer.search(
         train,
-        start=ZBL() + Pair(cutoff=cutoff, n_max=8),
+        start=core + Pair(cutoff=cutoff, n_max=8, inner=inner),
         budget=1000,
         seconds=60 * MINUTES / workers,
         seed=seed,

@@ -1,10 +1,10 @@
 """Held-out errors of two linear models on the same rows, groups and weights, by the same solver and the same choice of its ridge.
 
-Rows: [w E/N ; F]. What is not linear in our model is fitted, from the numbers that the model has, to the frames that are not held out,
-then kept while the rest is solved.
+Rows: [w E/N ; F]. What is not linear in our model is fitted, from the numbers that the model has, to the frames that are not held out (of
+large sets to whole groups of them, every kind in its share), then kept while the rest is solved on all of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import composer
 from analysis import Factor, combine, factorize, group_by, solve
 from benchmarks.snap_basis import Snap, design
 from composer.data import Data
-from composer.evaluate import chunks
+from composer.evaluate import Errors, chunks
 from composer.fit import Weights
 from composer.fit.linear import structure
 from composer.model import Model
@@ -27,6 +27,8 @@ Factors = Mapping[tuple[str, Any, Any], Factor]
 WEIGHTS = 10.0 ** np.arange(0.5, 3.1, 0.5)  # of E/N beside F, 1/Å
 RIDGES = 10.0 ** np.arange(-14.0, -3.0, 1.0)  # of `analysis.solve`
 RESAMPLES = 2000
+UNITS = {"energy": (1000.0, "meV/atom"), "forces": (1.0, "eV/Å")}
+REFITTED = 15_000  # atoms of the largest set to which numbers that are not linear are refitted
 CHUNK = 4000  # atoms whose Jacobian is formed at once
 FORCE_TARGET = 0.1  # eV/Å; only its ratio to the energy target matters
 
@@ -70,9 +72,9 @@ Make = Callable[[Places], Design]
 """Rows on all frames, where anything that is not linear was fitted to the frames at the given places."""
 
 
-def snap_rows(data: Data, snap: Snap) -> Make:
-    """Rows of the SNAP basis."""
-    rows, goal = design(data.atoms(), snap), _goals(data)
+def snap_rows(data: Data, snap: Snap, train: Data | None = None) -> Make:
+    """Rows of the SNAP basis; the energies of the elements are those of `train` (None: of the data)."""
+    rows, goal = design(data.atoms(), snap), _goals(data, train)
     sizes = np.array([len(f) for f in data])
     made = Design(rows.energy / sizes[:, None], rows.forces.reshape(-1, rows.energy.shape[1]), *goal)
     return lambda _: made
@@ -87,11 +89,18 @@ def model_rows(data: Data, model: Model, weight: float) -> Make:
     targets = Weights(energy=FORCE_TARGET / weight, forces=FORCE_TARGET, stress=None)
 
     def make(train: Places) -> Design:
-        fitted = composer.fit(model, data[train], weights=targets, folds=0, quiet=True)
-        print(f"    {np.count_nonzero(~linear)} numbers that are not linear refitted to {len(train)} frames", flush=True)
+        part = _part(data[train])
+        fitted = composer.fit(model, part, weights=targets, folds=0, quiet=True)
+        print(f"    {np.count_nonzero(~linear)} numbers that are not linear refitted to {len(part)} of {len(train)} frames", flush=True)
         return _rows(data, fitted.model, linear)
 
     return make
+
+
+def _part(data: Data) -> Data:
+    """Whole groups of about REFITTED atoms, every config_type in its share; all of a smaller set."""
+    atoms = sum(len(f) for f in data)
+    return data if atoms <= REFITTED else data.split(test=REFITTED / atoms, by="group", seed=0)[1]
 
 
 def held_out(make: Make, label: NDArray[Any], inner: NDArray[Any], weight: float) -> Residuals:
@@ -131,6 +140,13 @@ def best_ridge(factors: Factors, weight: float) -> tuple[float, float]:
     return float(score.min()), float(RIDGES[np.argmin(score)])
 
 
+def solved(rows: Design, fold: Places, weight: float) -> tuple[Array, float]:
+    """The fit to all frames and its ridge, the best over the folds [S]."""
+    factors = _factors(rows, fold, fold)
+    ridge = best_ridge(factors, weight)[1]
+    return solve(_joined(factors, weight), ridge).theta, ridge
+
+
 def best_weight(rows: Design, fold: NDArray[Any]) -> float:
     """The weight w of energies that minimises ln RMSE_E + ln RMSE_F over the folds [S]."""
     factors = _factors(rows, fold, fold)
@@ -139,10 +155,7 @@ def best_weight(rows: Design, fold: NDArray[Any]) -> float:
 
 def folds(data: Data, seed: int, count: int = 5) -> Places:
     """The grouped fold of every frame [S]."""
-    found = np.zeros(len(data), int)
-    for number, (_, test) in enumerate(data.folds(count, by="group", seed=seed)):
-        found[test] = number
-    return found
+    return data.fold_of(count, seed=seed)
 
 
 def interval(
@@ -163,15 +176,29 @@ def interval(
     return found
 
 
-def _goals(data: Data) -> tuple[Array, Array, Places]:
+def _goals(data: Data, train: Data | None = None) -> tuple[Array, Array, Places]:
     """Energies per atom beyond the least-squares energies of the elements, which both sides fit anyway, forces, and their frames."""
     if any(f.energy is None or f.forces is None for f in data):
         raise ValueError("Energies and forces of all frames were asked for. One lacks them. Leave it out of the set.")
-    sizes = np.array([len(f) for f in data])
-    share = np.array([[f.symbols.count(s) / len(f) for s in data.species] for f in data])  # [S, elements]
-    energy = np.array([f.energy for f in data], float) / sizes
+    like = train or data
+    (energy, share), known = _composition(data, like.species), _composition(like, like.species)
     forces = np.concatenate([np.asarray(f.forces).ravel() for f in data])
-    return energy - share @ np.linalg.lstsq(share, energy, rcond=None)[0], forces, np.repeat(np.arange(len(data)), 3 * sizes)
+    elements = np.linalg.lstsq(known[1], known[0], rcond=None)[0]
+    return energy - share @ elements, forces, np.repeat(np.arange(len(data)), [3 * len(f) for f in data])
+
+
+def _composition(data: Data, species: Sequence[str]) -> tuple[Array, Array]:
+    """Energies per atom [S] and shares of the species [S, elements]."""
+    energy = np.array([(f.energy or 0.0) / len(f) for f in data])
+    return energy, np.array([[f.symbols.count(s) / len(f) for s in species] for f in data])
+
+
+def errors(rows: Design, theta: Array, data: Data) -> Errors:
+    """Errors of the numbers theta on the frames of rows."""
+    goal = {"energy": 1000 * rows.energy_goal, "forces": rows.forces_goal, "stress": np.zeros(0)}
+    found = {"energy": 1000 * rows.energy @ theta, "forces": rows.forces @ theta, "stress": np.zeros(0)}
+    frame = {"energy": np.arange(len(data)), "forces": rows.frame, "stress": np.zeros(0, int)}
+    return Errors(tuple(f.config_type for f in data), tuple(f.name for f in data), goal, found, frame)
 
 
 def _linear(model: Model) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from benchmarks.snap_basis import Snap, read_snap
-from composer.data import Data, read_data
+from composer.data import By, Data, read_data
 
 SHARED = Path(os.environ.get("COMPOSER_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 MELTING: Mapping[str, float] = {"Li": 453.7, "Si": 1687.0, "Cu": 1357.8, "Nb": 2750.0, "Mo": 2896.0, "Ta": 3290.0, "W": 3695.0}
@@ -40,6 +40,7 @@ class Case:
         snap: folder of the published SNAP, or its settings.
         aims: largest number of parameters -> test RMSE of energy (meV/atom) and forces (eV/Å).
         parameters: P that a search may use.
+        by: what its folds keep together: kinds of frames, where the test holds a kind that no train frame shows.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Case:
     published: tuple[Published, ...] = ()
     aims: Mapping[int, tuple[float | None, float | None]] = field(default_factory=dict)
     parameters: int = 75
+    by: By = "group"
 
     @property
     def missing(self) -> str:
@@ -144,7 +146,7 @@ SETS = (
     ),
     Case(
         "alloys", "monbtaw/alloy_train.xyz.xz+monbtaw/Nb_train.xyz.xz+monbtaw/Mo_train.xyz.xz", "monbtaw/alloy_test.xyz.xz", ("bcc", 3.24), ("Nb", "Mo", "Ta", "W"), _snap(ALLOY, 4.6, 6),
-        (Published("SNAP (alloy)", None, None, 0.186, 0.112),), {124: (None, 0.186)}, parameters=124,
+        (Published("SNAP (alloy)", None, None, 0.186, 0.112),), {124: (None, 0.186)}, parameters=124, by="config_type",
     ),
     Case("silicon", "silicon.xyz.xz", "", ("diamond", 5.47), ("Si",), _snap({"Si": (0.5, 1.0)}, 4.9, 8)),
 )  # fmt: skip

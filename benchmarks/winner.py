@@ -5,6 +5,7 @@ import os
 import resource
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import composer
 from benchmarks import looks
@@ -12,6 +13,7 @@ from benchmarks.sets import Case
 from composer.data import Data
 from composer.model import Model
 
+KINDS = 100  # folds at most, where every kind of frames is one
 FOUND = looks.ROOT / "runs" / "accuracy"  # winners of committed code, by set, settings and commit
 
 
@@ -40,21 +42,26 @@ class Winner:
 
 
 def winner(case: Case, train: Data, settings: Settings) -> Winner:
-    """Fit the given expression, or search; what committed code has found before is read again, never searched again."""
+    """Fit the given expression, or search, judged by folds of groups or of kinds as the set says; what committed code has found before is read again, never searched again."""
     if settings.model:
         model = composer.compile(composer.parse_expression(settings.model), train.species, quiet=True)
-        return Winner(composer.fit(model, train, seed=settings.seed, quiet=True).model, "given by --model")
+        return Winner(composer.fit(model, train, seed=settings.seed, quiet=True, **_folds(case)).model, "given by --model")
     state, most = looks.commit(), settings.parameters or case.parameters
     folder = FOUND / f"{case.name}-{most}-{settings.seed}-{settings.budget}-{settings.seconds:g}-{state[:12]}"
     if state and (folder / "winner.json").exists():
         facts = json.loads((folder / "winner.json").read_text())
         return Winner(composer.read_model(folder / "best.composer"), facts["origin"], facts["spearman"])
-    found = _search(train, settings, most, str(folder) if state else None)
+    found = _search(case, train, settings, most, str(folder) if state else None)
     if state and looks.commit() == state:
         folder.mkdir(parents=True, exist_ok=True)
         found.model.save(folder / "best.composer")
         (folder / "winner.json").write_text(json.dumps({"origin": found.origin, "spearman": found.spearman}))
     return found
+
+
+def _folds(case: Case) -> dict[str, Any]:
+    """Five folds of groups, or every kind of frames its own."""
+    return {"by": case.by, "folds": 5 if case.by == "group" else KINDS}
 
 
 def _processor() -> float:
@@ -63,10 +70,17 @@ def _processor() -> float:
     return sum(part.ru_utime + part.ru_stime for part in parts)
 
 
-def _search(train: Data, settings: Settings, most: int, storage: str | None) -> Winner:
+def _search(case: Case, train: Data, settings: Settings, most: int, storage: str | None) -> Winner:
     workers, start, busy = min(2, os.cpu_count() or 1), time.perf_counter(), _processor()
     result = composer.search(
-        train, budget=settings.budget, max_parameters=most, seconds=settings.seconds, seed=settings.seed, executor=workers, storage=storage
+        train,
+        budget=settings.budget,
+        max_parameters=most,
+        seconds=settings.seconds,
+        seed=settings.seed,
+        executor=workers,
+        storage=storage,
+        **_folds(case),
     )
     spent, busy = time.perf_counter() - start, _processor() - busy
     origin = f"found in {spent:.0f} s on {workers} cores ({busy:.0f} processor seconds), {len(result.trials)} trials, seed {settings.seed}, at most {most} parameters"

@@ -112,6 +112,14 @@ class Data(Sequence[Frame]):
         """
         return deal(self._units(by, seed), k)
 
+    def fold_of(self, k: int = 5, by: By = "group", seed: int = 0) -> np.ndarray:
+        """The fold of every frame [frames]: at most k, fewer where there are fewer groups, and zero for all where nothing can be held out."""
+        units = self._units(by, seed)
+        found = np.zeros(len(self), dtype=int)
+        for number, (_, test) in enumerate(deal(units, min(k, len(units))) if min(k, len(units)) > 1 else []):
+            found[test] = number
+        return found
+
     def inspect(self) -> Inspection:
         """Look at distances, duplicates, outliers, groups, energy-volume curves and missing observables."""
         from composer.data.inspection import inspect

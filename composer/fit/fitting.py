@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis import Factor, group_by, sandwich_root, solve, weigh
 from analysis import merge as merge_factors
 from composer.calculator import shortest_distances
-from composer.data import Data
+from composer.data import By, Data
 from composer.errors import AlgebraError
 from composer.evaluate import Errors, evaluate, merge
 from composer.fit import first_order
@@ -62,6 +62,7 @@ def fit(
     checkpoint: str | Path | None = None,
     check: bool = False,
     neutrality: float | None = None,
+    by: By = "group",
 ) -> Fitted:
     """Fit the free numbers of a model to energies, forces and stress.
 
@@ -73,7 +74,8 @@ def fit(
     N/V that one number takes up (one beyond 0.2 eV/atom is refused as an error of the model); quiet; restarts from seeded random starts for nonlinear numbers; epochs, for networks: passes of Adam
     over mini-batches, or most steps of second order ("newton"), with a part of the data held out; checkpoint, a file from which stopped epochs go on; check,
     whether signs, order and units of the data are first held against a quick model, and gaps looked for; neutrality, the raw total (e) of
-    learned charges of a frame that is aimed for, before their mean is taken off (None: free).
+    learned charges of a frame that is aimed for, before their mean is taken off (None: free); by, what folds keep together, as in `Data.folds`:
+    "config_type" judges by kinds of frames that were never seen, for models that must extrapolate.
     Returns: Fitted, the same for the same seed. Errors: DataError for data or settings that cannot be fitted.
     """
     check_settings(model, weights, method, seed, folds, ridge, restarts, epochs, neutrality)
@@ -89,7 +91,7 @@ def fit(
         report(f"fit: warning: {note}", None)
     if epochs is not None:
         return replace(fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method), notes=notes).sign(train, seed)
-    made = _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, report, restarts, neutrality)
+    made = _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, report, restarts, neutrality, by)
     fitted = replace(made.run(), notes=notes)
     if abs(fitted.stress_offset) > PLAUSIBLE:
         fitted = replace(replace(made, offset=False).run(), refused_offset=fitted.stress_offset, notes=notes)
@@ -117,6 +119,7 @@ class _Fit:
     report: Callable[[str, Step | None], None]
     restarts: int
     neutrality: float | None
+    by: By = "group"
 
     def run(self) -> Fitted:
         problem = self.problem()
@@ -202,18 +205,15 @@ class _Fit:
     @cached_property
     def split(self) -> list[NDArray[np.intp]]:
         """Places of the frames of each fold; none where there are too few groups."""
-        count = min(self.folds, len(set(self.train.groups.tolist()))) if self.folds else 0
-        return [test for _, test in self.train.folds(count, by="group", seed=self.seed)] if count >= 2 else []
+        count = int(self.fold_of.max()) + 1
+        return [np.flatnonzero(self.fold_of == fold) for fold in range(count)] if count > 1 else []
 
     def label(self, place: int) -> tuple[int, str]:
         return int(self.fold_of[place]), self.train[place].config_type
 
     @cached_property
     def fold_of(self) -> NDArray[np.intp]:
-        found = np.zeros(len(self.train), dtype=int)
-        for number, test in enumerate(self.split):
-            found[test] = number
-        return found
+        return self.train.fold_of(self.folds, self.by, self.seed)
 
     def by_fold(self, factors: dict[tuple[str, Any], Factor]) -> dict[tuple[str, Any], Factor]:
         return group_by(factors, lambda key: (key[0], key[1][0]))  # type: ignore[return-value]

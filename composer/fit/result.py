@@ -17,7 +17,7 @@ from composer.model import Model
 class Fitted:
     """A fitted model and how well it does; printable.
 
-    Arguments: model; train, errors on what was fitted; cv, errors on frames held out by group (None where there were no folds); history of
+    Arguments: model; train, errors on what was fitted; cv, errors on frames held out (None where there were no folds); history of
     the cost; weights used; ridge, strength of the prior relative to the data's information; stress_offset (eV/atom) of the data's stress,
     which is no part of the model; refused_offset (eV/atom), one that was too large to be an error of the data; chi2_shares, share of chi^2
     by (observable, config_type); method; totals, raw totals (e) of learned charges of each frame, by term; notes, what the data cannot tell
@@ -61,7 +61,7 @@ class Fitted:
             largest = sorted(self.chi2_shares.items(), key=lambda item: -item[1])[:5]
             lines.append("  most from " + ", ".join(f"{kind} {o} {share:.0%}" for (o, kind), share in largest))
         lines += ["train", str(self.train)]
-        return "\n".join(lines + (["held out by group", str(self.cv)] if self.cv is not None else []))
+        return "\n".join(lines + (["held out", str(self.cv)] if self.cv is not None else []))
 
     __repr__ = __str__
 

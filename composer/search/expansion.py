@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis import Factor, combine, factorize, merge, penalty
 from composer.algebra import Expression
 from composer.fit.gauges import gauges
+from composer.fit.prior import held
 from composer.fit.weights import Weights
 from composer.model import Model
 from composer.search.columns import E0, OFFSET, REFERENCE, Key, Order
@@ -212,17 +213,9 @@ def joined(factors: Factors, weights: Weights) -> Factor:
 
 
 def roughness(parts: Iterable[tuple[Leaf, NDArray[np.intp]]], norms: Array) -> Factor:
-    """Penalty of strength one over K columns of norms [K]: for every table of a leaf its roughness, as strong as what the data say."""
-    blocks = [np.zeros((0, len(norms)))]
-    for leaf, places in parts:
-        for table, root in leaf.roots:
-            columns = places[table]  # [rows, size]  # type: ignore[index]
-            amount = float(np.sum(norms[columns] ** 2) / (len(columns) * np.sum(root**2)))
-            for row in columns:
-                block = np.zeros((len(root), len(norms)))
-                block[:, row] = np.sqrt(amount) * root
-                blocks.append(block)
-    return penalty(np.concatenate(blocks))
+    """Penalty of strength one over K columns of norms [K]: for every table of a leaf its prior, as strong as what the data say."""
+    blocks = [held(root, places[table], norms) for leaf, places in parts for table, root in leaf.roots]  # type: ignore[index]
+    return penalty(np.concatenate([np.zeros((0, len(norms))), *blocks]))
 
 
 def _outer(parts: list[Array]) -> Array:

@@ -107,7 +107,7 @@ class Leaf:
 
     @cached_property
     def roots(self) -> list[tuple[Array, Array]]:
-        """Roughness of every table of free numbers: places [rows, size] among them and L [size, size] of the penalty |L c|^2."""
+        """Prior of every table of free numbers: places [rows, size] among them and L [rows * size, rows * size] of the penalty |L c|^2."""
         found, start = [], 0
         for entry in self.entries:
             slot = self.model.layout.slots[entry.key]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from composer.algebra import Expression, Sum
-from composer.data import Data
+from composer.data import By, Data
 from composer.errors import BackendError
 from composer.fit.weights import Weights
 from composer.model import Model
@@ -56,6 +56,7 @@ def search(
     storage: str | Path | None = None,
     seed: int = 0,
     quiet: bool = False,
+    by: By = "group",
 ) -> Search:
     """Search for the best expressions for data.
 
@@ -64,14 +65,15 @@ def search(
     of terms and expressions (None: `default_vocabulary`); start (None: the words without numbers); weights (None: chosen by folds);
     max_parameters P, fitted numbers of a model, E0 included; max_cost, operations for each atom and step; budget, most trials (what prunes the winner comes on top);
     seconds after which no trial is begun; folds; executor, None, a number of processes, or a concurrent.futures.Executor; storage, a
-    folder: the same call goes on where it ended, however it ended; seed of folds and dynamics; quiet.
+    folder: the same call goes on where it ended, however it ended; seed of folds and dynamics; quiet; by, what folds keep together,
+    "group" or "config_type": the latter judges by kinds of frames never seen, for models that must extrapolate.
     Returns: a Search, the same for the same seed whatever the workers; Ctrl-C returns what is done.
     Errors: DataError for data that cannot be fitted or storage that cannot be written; AlgebraError for words that cannot be used.
     """
     check_limits(budget, seconds, max_parameters, max_cost, folds, seed)
     data = data if isinstance(data, Data) else Data(data)
     words = check_words(default_vocabulary(data.species, data) if vocabulary is None else vocabulary, start)
-    settings = Settings(words, start, weights, max_parameters, max_cost, folds, seed)
+    settings = Settings(words, start, weights, max_parameters, max_cost, folds, seed, by)
     with Workers(executor) as workers, Progress(quiet, budget) as progress:
         check(workers, [*words, *([start] if start is not None else [])])
         return Run(data, settings, workers, progress, storage, budget, seconds).go()
@@ -266,4 +268,15 @@ class Run:
         if parent is not None and start is not None:
             known = numbers(self.study, parent.expression, parent.theta)
             base = inherited(self.study, c.expression, known, parent.theta[: len(self.data.species)])
-        return Task(self.study, c.expression, self.settings.weights, self.settings.seed, self.density, start, base, guess, strength)
+        return Task(
+            self.study,
+            c.expression,
+            self.settings.weights,
+            self.settings.seed,
+            self.density,
+            start,
+            base,
+            guess,
+            strength,
+            self.settings.by,
+        )

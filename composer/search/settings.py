@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from composer.algebra import Expression, is_number
+from composer.data import By
 from composer.errors import AlgebraError, DataError, check_whole
 from composer.fit.weights import Weights
 
@@ -22,6 +23,7 @@ class Settings:
     max_cost: float | None
     folds: int
     seed: int
+    by: By = "group"
 
     def data(self) -> dict[str, Any]:
         """The settings as JSON data; the order of the vocabulary is no part of them."""
@@ -33,6 +35,7 @@ class Settings:
             "max_cost": self.max_cost,
             "folds": self.folds,
             "seed": self.seed,
+            "by": self.by,
         }
 
 

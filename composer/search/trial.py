@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis import Factor, solve, weigh
 from composer.algebra import Expression
+from composer.data import By
 from composer.errors import ComposerError
 from composer.evaluate import Errors
 from composer.fit.levenberg import minimise
@@ -45,7 +46,7 @@ class Task:
 
     Arguments: weights (None: chosen); seed; density (atoms/Å^3) at which cost is stated; start, free numbers of the model [P] (None: as
     declared) and base [P], those of the parent with what is new at zero; guess and strength, weights and strength of the prior to
-    begin with where numbers are multiplied.
+    begin with where numbers are multiplied; by, what folds keep together.
     """
 
     study: Study
@@ -57,6 +58,7 @@ class Task:
     base: Array | None = None
     guess: Weights | None = None
     strength: float = RIDGE
+    by: By = "group"
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +225,7 @@ def _fused(task: Task, model: Model) -> Outcome:
 
     if task.start is not None:
         model = model.with_parameters(torch.from_numpy(task.start))
-    fitted = fit(model, task.study.data, task.weights, seed=task.seed, folds=len(task.study.folds), quiet=True)
+    fitted = fit(model, task.study.data, task.weights, seed=task.seed, folds=len(task.study.folds), quiet=True, by=task.by)
     shown = {o: {"energy": 1e-3, "forces": 1.0} for o in ("cv", "train")}
     errors, train = (
         {o: f * getattr(e, o).rmse for o, f in shown[n].items() if getattr(e, o)}

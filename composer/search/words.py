@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from composer.algebra import Expression, Sum
 from composer.data import Data
 from composer.errors import ComposerError
@@ -39,10 +37,7 @@ class Words:
     @cached_property
     def study(self) -> Study:
         """Data, folds and covers."""
-        wanted = min(self.settings.folds, len(set(self.data.groups.tolist())))
-        fold = np.zeros(len(self.data), dtype=int)
-        for number, (_, test) in enumerate(self.data.folds(wanted, by="group", seed=self.settings.seed) if wanted >= 2 else []):
-            fold[test] = number
+        fold = self.data.fold_of(self.settings.folds, self.settings.by, self.settings.seed)
         everyone = [*self.sound, *([self.settings.start] if self.settings.start is not None else [])]
         reach = max((Model(t, self.data.species).cutoff for word in everyone for t in word.terms()), default=5.0)
         repels = Sum.of([(1.0, w) for w in core(self.sound)])
