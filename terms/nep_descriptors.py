@@ -46,7 +46,7 @@ def functions(term: Any, env: Environment, j: NeighborAtom, part: int) -> list[N
 def expanded(env: Environment, j: NeighborAtom, c: BoundParam, n: Range, k: Range, functions: Sequence[Node], factor: Any) -> Node:
     """sum_j sum_k c_nk f_k(r_ij) factor: for few species neighbours are summed first, and c is left outside that loop."""
     field = stack(k, functions)
-    if len(env.symbols) > MANY:
+    if len(env.symbols) > MANY or factor != 1.0:
         return sum_over(j, sum_over(k, c[j, n, k] * field) * factor)
     return total(sum_over(k, c[t, n, k] * sum_over(j, field * factor, species=t)) for t in env.species)
 

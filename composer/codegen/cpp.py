@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from composer.codegen.places import size_of
 from composer.codegen.stage import Stage
 
 SPECIAL = Path(__file__).with_name("special.cpp").read_text(encoding="utf-8")  # special functions, for long-range sums too
@@ -19,7 +18,6 @@ class CppStage(Stage):
 
     def code(self) -> str:
         body = self.body()
-        arrays = [f"real {n}[{size_of(self.plan.arrays[a])}];" for a, n in self.array_names.items()]
         near = [f"real* __restrict {n} = extra + {m}*ld;" for m, n in enumerate(self.near.values())]
         site = [f"double* site{m} = A.site[{m}];" for m in range(len(self.site_arrays))]
         head = [
@@ -34,7 +32,7 @@ class CppStage(Stage):
             *near,
             *site,
             f"static const double cut[] = {{{', '.join(repr(c * c) for c in self.cutoffs) or '0.0'}}};",
-            *[f"alignas(64) {a}" for a in arrays],
+            *[f"alignas(64) {a[:-1]} = {{}};" for a in self.arrays()],
             "for (int64_t i = begin; i < end; ++i) {",
             "const int si = A.species[i]; (void)si;",
         ]
