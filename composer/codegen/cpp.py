@@ -33,6 +33,7 @@ class CppStage(Stage):
             *site,
             f"static const double cut[] = {{{', '.join(repr(c * c) for c in self.cutoffs) or '0.0'}}};",
             *[f"alignas(64) {a[:-1]} = {{}};" for a in self.arrays()],
+            *self.settle(),
             "for (int64_t i = begin; i < end; ++i) {",
             "const int si = A.species[i]; (void)si;",
         ]

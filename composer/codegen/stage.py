@@ -110,11 +110,16 @@ class Stage(Values, ABC):
                     out += self.nest_code(nest)
         return out + self.output_code()
 
+    def settle(self) -> list[str]:
+        """Works out what is the same for all sites of a species."""
+        lines = [line for table in self.plan.stacks if table in self.settled for line in self._table_lines(table, 0)]
+        return [f"for (int si = 0; si < {self.species}; ++si) {{", *lines, "}"] if lines else []
+
     def _site_code(self, level: int) -> list[str]:
         """Scalars and tables of the site that are known at this level; each table element right behind what it needs (short lives)."""
         out: list[str] = []
         for table in self.plan.stacks:
-            if self.plan.level(table) == level:
+            if self.plan.level(table) == level and table not in self.settled:
                 out += self._table_lines(table, level)
         for node in self.plan.site:
             if self.plan.level(node) == level:

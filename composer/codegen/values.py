@@ -7,15 +7,19 @@ from collections.abc import Callable
 from composer.codegen.layout import Layout
 from composer.codegen.places import flat, size_of
 from composer.codegen.printer import number
+from composer.codegen.recompute import DEAR
 from composer.codegen.schedule import Nest, Schedule
 from composer.ir.indices import Species, neighbors
 from composer.ir.nodes import Node
+
+FEW = 8  # species for which values are kept ready
 
 
 class Values:
     """The names of the values of a stage.
 
     `vectors`: the dialect has the types lanes8, lanes4 and lanes2, and arrays have room for them.
+    `settled`: values on static ranges that are the same for all sites of a species, worked out once before the visits.
     Arguments: plan, its loop nests; layout of the parameters; site_arrays, names of all arrays on sites, in the order of the arguments.
     """
 
@@ -26,6 +30,7 @@ class Values:
         self.names: dict[Node, str] = {}  # scalars of the site
         self.array_names: dict[Node, str] = {}
         self.near: dict[Node, str] = {}  # fields that are read at neighbours
+        self.settled = {n for n in plan.stacks if self.vectors and n.op in DEAR and layout.species <= FEW and _of_species(n)}
         self._leaves()
 
     def _leaves(self) -> None:
@@ -97,7 +102,8 @@ class Values:
 
     def element(self, node: Node, names: dict[str, str]) -> str:
         """One element of a value that is kept as an array of the site."""
-        return f"{self.array_names[node]}[{flat(self.plan.arrays[node], names, self.vectors)}]"
+        row = f"si*{self.places(node)} + " if node in self.settled else ""
+        return f"{self.array_names[node]}[{row}{flat(self.plan.arrays[node], names, self.vectors)}]"
 
     def clear(self, node: Node) -> str:
         """An array of the site is set to zero."""
@@ -105,7 +111,7 @@ class Values:
 
     def arrays(self) -> list[str]:
         """Declarations of the arrays of the site."""
-        return [f"real {text}[{self.places(node)}];" for node, text in self.array_names.items()]
+        return [f"real {text}[{self.places(node) * (self.species if node in self.settled else 1)}];" for node, text in self.array_names.items()]
 
     def places(self, node: Node) -> int:
         """Numbers of an array of the site."""
@@ -129,6 +135,17 @@ class Values:
             place = flat(static, {**ranges, **fixed})
             return f"ROW({first + int(place)})[{slot}]" if place.isdigit() else f"ROW({first} + {place})[{slot}]"
         return self.element(root, {**self.with_species(ranges), **fixed})
+
+
+def _of_species(root: Node) -> bool:
+    """Whether a value is the same for all sites of a species."""
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        if node.op == "param" and any(isinstance(k, Species) for k in node.data[1]) or node.op not in ("param", "add", "mul", "const", *DEAR):
+            return False
+        pending.extend(node.args)
+    return True
 
 
 __all__ = ["Values"]
