@@ -52,7 +52,9 @@ class Along:
         static = self.stage.plan.arrays.get(node, ())
         return bool(static) and static[-1] == self.index and self.index not in fixed
 
-    def text(self, roots: Sequence[Node], piece: Piece, names: dict[str, str], prefix: str, reduced: bool = False) -> tuple[list[str], list[str]]:
+    def text(
+        self, roots: Sequence[Node], piece: Piece, names: dict[str, str], prefix: str, reduced: bool = False
+    ) -> tuple[list[str], list[str]]:
         """Lines and texts of the roots for one vector; `reduced`: places behind the last one count as zero."""
         block = Block(lambda n: self._load(n, piece, names, reduced), prefix)
         texts = block.emit(roots)

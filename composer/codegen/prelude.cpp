@@ -144,17 +144,9 @@ struct Neighbourhood {
     const __m512d X = _mm512_set1_pd(xi), Y = _mm512_set1_pd(yi), Z = _mm512_set1_pd(zi), C = _mm512_set1_pd(cut2);
     for (; e < m; e += 8) {
       const __mmask8 k = (m - e >= 8) ? 0xff : (__mmask8)((1 << (m - e)) - 1);
-      const __m256i a = _mm256_maskz_loadu_epi32(k, idx + e);
-      alignas(32) int32_t each[8];
-      _mm256_store_si256((__m256i*)each, a);
-#define SITE(n) _mm256_maskz_loadu_pd(7, x + 3 * (int64_t)each[n])
-#define TWO(n, m) _mm512_insertf64x4(_mm512_castpd256_pd512(SITE(n)), SITE(m), 1)
-      const __m512d p = TWO(0, 2), q = TWO(1, 3), r = TWO(4, 6), s = TWO(5, 7);  // x y z of two sites: faster than gathers
-#undef TWO
-#undef SITE
-      const __m512d xz = _mm512_unpacklo_pd(p, q), xz4 = _mm512_unpacklo_pd(r, s), yy = _mm512_unpackhi_pd(p, q), yy4 = _mm512_unpackhi_pd(r, s);
-      const __m512d dx = _mm512_sub_pd(_mm512_shuffle_f64x2(xz, xz4, 0x88), X), dy = _mm512_sub_pd(_mm512_shuffle_f64x2(yy, yy4, 0x88), Y),
-                    dz = _mm512_sub_pd(_mm512_shuffle_f64x2(xz, xz4, 0xdd), Z);
+      const __m256i a = _mm256_maskz_loadu_epi32(k, idx + e), a3 = _mm256_add_epi32(a, _mm256_slli_epi32(a, 1));
+      const __m512d dx = _mm512_sub_pd(_mm512_i32gather_pd(a3, x, 8), X), dy = _mm512_sub_pd(_mm512_i32gather_pd(a3, x + 1, 8), Y),
+                    dz = _mm512_sub_pd(_mm512_i32gather_pd(a3, x + 2, 8), Z);
       const __m512d r2 = _mm512_fmadd_pd(dx, dx, _mm512_fmadd_pd(dy, dy, _mm512_mul_pd(dz, dz)));
       const __mmask8 in = _mm512_mask_cmp_pd_mask(k, r2, C, _CMP_LT_OQ);
       _mm512_storeu_pd(a0 + n, _mm512_maskz_compress_pd(in, dx));

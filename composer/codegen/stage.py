@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from itertools import groupby
 
-from composer.codegen.along import SIMPLE, Along, vector
 from composer.codegen.contractions import StaticNest
 from composer.codegen.layout import Layout
 from composer.codegen.nests import PairNest, PlainNest, RangeNest
 from composer.codegen.outputs import Output, Table
-from composer.codegen.places import FEWEST, LANES, in_vectors, rolled, scalars_below
+from composer.codegen.places import in_vectors
 from composer.codegen.printer import Block
 from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Schedule
+from composer.codegen.tables import SiteTable
 from composer.codegen.values import Values
 from composer.codegen.vectors import VectorNest
 from composer.errors import BackendError
-from composer.ir.indices import Neighbor, Range, Species, neighbors, parse_index
+from composer.ir.indices import Neighbor, Range, Species, neighbors
 from composer.ir.nodes import Node
 from composer.ir.sums import static_of
 
@@ -112,7 +111,7 @@ class Stage(Values, ABC):
 
     def settle(self) -> list[str]:
         """Works out what is the same for all sites of a species."""
-        lines = [line for table in self.plan.stacks if table in self.settled for line in self._table_lines(table, 0)]
+        lines = [line for table in self.plan.stacks if table in self.settled for line in SiteTable(self, table, 0).code()]
         return [f"for (int si = 0; si < {self.species}; ++si) {{", *lines, "}"] if lines else []
 
     def _site_code(self, level: int) -> list[str]:
@@ -120,85 +119,17 @@ class Stage(Values, ABC):
         out: list[str] = []
         for table in self.plan.stacks:
             if self.plan.level(table) == level and table not in self.settled:
-                out += self._table_lines(table, level)
+                out += SiteTable(self, table, level).code()
         for node in self.plan.site:
             if self.plan.level(node) == level:
-                out += self._site_lines(node, level)
+                out += self.site_lines(node, level)
         return out
-
-    def _table_lines(self, table: Node, level: int) -> list[str]:
-        along = self._along(table)
-        if along is not None:
-            return self._vector_lines(table, along, level)
-        if table.op != "stack":
-            return self._map_lines(table, level)
-        out: list[str] = []
-        for place, loops, value in self._entries(table):
-            for node in scalars_below(value):
-                out += self._site_lines(node, level)
-            ranges = {i.key: f"q{m}" for m, i in enumerate(loops)}
-            block = Block(lambda x, ranges=ranges: self.load(x, ranges), "e")
-            (text,) = block.emit([value])
-            head = [f"for (int q{m} = 0; q{m} < {i.size}; ++q{m}) {{" for m, i in enumerate(loops)]
-            body = [*rolled(head), *block.lines, f"{self.element(table, {**place, **ranges})} = {text};", *["}"] * len(head)]
-            out += ["{", *body, "}"] if block.lines and not head else body
-        return out
-
-    def _entries(self, table: Node) -> list[tuple[dict[str, str], list[Range | Species], Node]]:
-        """For each element of a stack the indices that are fixed, those that are looped, and its value; a map is one such element."""
-        static = static_of(table)
-        if table.op != "stack":
-            return [({}, list(static), table)]
-        own = parse_index(table.data[0])
-        found = []
-        for n, arg in enumerate(table.args):
-            rest = [i for i in static if i != own and i in arg.free]
-            absent = [i for i in static if i != own and i not in arg.free]
-            for key, value in self.plan.entries(arg).items():
-                written = dict(zip((i.key for i in static_of(arg)), map(str, key), strict=False)) if key else {}
-                found.append(({own.key: str(n), **written}, absent + ([] if key else rest), value))
-        return found
-
-    def _along(self, table: Node) -> Along | None:
-        """The last range of a table, where its elements can be worked out in vectors."""
-        last = self.plan.arrays[table][-1]
-        if not self.vectors or not isinstance(last, Range) or last.size < FEWEST:
-            return None
-        along, entries = Along(self, last, table), self._entries(table)
-        fits = all(last in loops and along.possible([value], static_of(table), SIMPLE | {"pow"}) for _, loops, value in entries)
-        return along if fits else None
-
-    def _vector_lines(self, table: Node, along: Along, level: int) -> list[str]:
-        """All elements of a table, in vectors along its last range."""
-        out: list[str] = []
-        for loops, group in groupby(self._entries(table), lambda entry: entry[1]):
-            entries = list(group)
-            out += [line for _, _, value in entries for node in scalars_below(value) for line in self._site_lines(node, level)]
-            q, size = "f", along.index.size
-            ranges = {i.key: f"q{m}" for m, i in enumerate(i for i in loops if i != along.index)}
-            head = [f"for (int {ranges[i.key]} = 0; {ranges[i.key]} < {i.size}; ++{ranges[i.key]}) {{" for i in loops if i != along.index]
-            vectors = f"for (int {q} = 0; {q} < {size}; {q} += {LANES}) {{" if size > LANES else f"{{ const int {q} = 0;"
-            lines, texts = along.text([v for _, _, v in entries], (q, f"{size} - {q}"), ranges, "e")
-            places = [vector(self.element(table, {**place, **ranges, along.index.key: q})) for place, _, _ in entries]
-            stores = [f"{place} = lanes8{{}} + {text};" for place, text in zip(places, texts)]
-            out += [*head, vectors, *lines, *stores, *["}"] * (len(head) + 1)]
-        return out
-
-    def _map_lines(self, node: Node, level: int) -> list[str]:
-        """A value on static ranges, worked out once for all of their elements."""
-        static = static_of(node)
-        ranges = {i.key: f"q{m}" for m, i in enumerate(static)}
-        out = [line for n in scalars_below(node) for line in self._site_lines(n, level)]
-        block = Block(lambda x: None if x is node else self.load(x, ranges), "e")
-        (text,) = block.emit([node])
-        body = [*block.lines, f"{self.element(node, ranges)} = {text};"]
-        return [*out, *self.static_loops([i.size for i in static], body)]
 
     def static_loops(self, sizes: list[int], body: list[str]) -> list[str]:
         """Loops q0, q1, ... over static ranges."""
         return in_vectors(sizes, body)
 
-    def _site_lines(self, root: Node, level: int) -> list[str]:
+    def site_lines(self, root: Node, level: int) -> list[str]:
         """Code for a scalar of the site and everything below it that is not yet there."""
         out: list[str] = []
         pending = [(root, False)]

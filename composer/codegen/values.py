@@ -111,7 +111,9 @@ class Values:
 
     def arrays(self) -> list[str]:
         """Declarations of the arrays of the site."""
-        return [f"real {text}[{self.places(node) * (self.species if node in self.settled else 1)}];" for node, text in self.array_names.items()]
+        return [
+            f"real {text}[{self.places(node) * (self.species if node in self.settled else 1)}];" for node, text in self.array_names.items()
+        ]
 
     def places(self, node: Node) -> int:
         """Numbers of an array of the site."""
@@ -142,7 +144,11 @@ def _of_species(root: Node) -> bool:
     pending = [root]
     while pending:
         node = pending.pop()
-        if node.op == "param" and any(isinstance(k, Species) for k in node.data[1]) or node.op not in ("param", "add", "mul", "const", *DEAR):
+        if (
+            node.op == "param"
+            and any(isinstance(k, Species) for k in node.data[1])
+            or node.op not in ("param", "add", "mul", "const", *DEAR)
+        ):
             return False
         pending.extend(node.args)
     return True

@@ -7,12 +7,13 @@ neighbours leave out what lies beyond.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from itertools import groupby, product
+from math import prod
 from typing import TYPE_CHECKING
 
 from composer.codegen.along import SIMPLE, vector, zeros
 from composer.codegen.contractions import head
-from composer.codegen.places import FEWEST, LANES
+from composer.codegen.places import FEWEST, LANES, whole_vectors
 from composer.codegen.printer import Block
 from composer.codegen.schedule import Nest
 from composer.ir.indices import Range, Species, neighbors
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Tile = dict[str, str]  # index key -> its value, as text
 KEPT, SUMMED, TURNED = (1, 12), (2, 8), (24, LANES)  # elements of the last two static ranges that are held in registers at once
+TURN = 24  # operations that turn eight rows
 
 
 class VectorNest:
@@ -61,9 +63,12 @@ class VectorNest:
 
     def _along(self) -> Range | None:
         """The last range of the target, if rows of neighbours are better turned into vectors along it: each is then used for other ranges."""
-        last = self.looped[-1] if self.looped else None
-        fits = isinstance(last, Range) and last.size >= FEWEST and len(self.looped) > 1 and not self.summed
-        return last if fits and not self.kept and self._simple(self.body, last) else None
+        *others, last = self.looped or [None]
+        if self.kept or self.summed or not isinstance(last, Range) or not self._simple(self.body, last):
+            return None
+        rest = prod(i.size for i in others)
+        turned, summed = TURN + rest * whole_vectors(last.size), 2 * rest * last.size  # operations for eight neighbours
+        return last if last.size >= FEWEST and turned < summed else None
 
     def code(self) -> list[str]:
         begin, stop = self.stage.begin("sj"), self.stage.stop(self.index.cutoff, "sj")
@@ -114,15 +119,16 @@ class VectorNest:
     def _summed(self, tile: list[Tile]) -> list[str]:
         lines = self._accumulate(tile, [f"for (int j = first; j < stop; j += {LANES}) {{", "const auto keep = below(stop - j);"])
         sign = "=" if self.by_species or self.stage.species == 1 else "+="
+        last = self.stage.plan.arrays[self.node][-1]
         m = 0
-        while m < len(tile):
-            place = self._place(tile[m])
-            if m % LANES == 0 and len(tile) - m >= LANES and len(tile) % LANES == 0:
-                lines.append(f"{vector(place)} {sign} totals({', '.join(f'a{m + u}' for u in range(LANES))});")
-                m += LANES
+        for _, group in groupby(tile, lambda t: [t[i.key] for i in self.looped if i != last]):
+            sums = {f"a{m + u}": self._place(t) for u, t in enumerate(group)}
+            m += len(sums)
+            if last in self.looped and len(sums) >= FEWEST:
+                row = ", ".join([*sums, *["lanes8{}"] * (LANES - len(sums))])
+                lines.append(f"{vector(next(iter(sums.values())))} {sign} totals({row});")
             else:
-                lines.append(f"{place} {sign} whole(a{m});")
-                m += 1
+                lines += [f"{place} {sign} whole({name});" for name, place in sums.items()]
         return lines
 
     def _accumulate(self, tile: list[Tile], loop: list[str] | None = None) -> list[str]:
