@@ -63,12 +63,14 @@ class VectorNest:
 
     def _along(self) -> Range | None:
         """The last range of the target, if rows of neighbours are better turned into vectors along it: each is then used for other ranges."""
-        *others, last = self.looped or [None]
-        if self.kept or self.summed or not isinstance(last, Range) or not self._simple(self.body, last):
+        if not self.looped or self.kept or self.summed:
+            return None
+        *others, last = self.looped
+        if not isinstance(last, Range) or last.size < FEWEST or not self._simple(self.body, last):
             return None
         rest = prod(i.size for i in others)
         turned, summed = TURN + rest * whole_vectors(last.size), 2 * rest * last.size  # operations for eight neighbours
-        return last if last.size >= FEWEST and turned < summed else None
+        return last if turned < summed else None
 
     def code(self) -> list[str]:
         begin, stop = self.stage.begin("sj"), self.stage.stop(self.index.cutoff, "sj")
