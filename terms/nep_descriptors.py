@@ -18,7 +18,7 @@ def radial_descriptors(term: Any, env: Environment) -> tuple[Range, Node]:
     """q of the radial part, by channel."""
     j = env.neighbors(max(term.lengths(env.symbols, 0)))
     n, k = Range("channel", term.radials), Range("basis", term.radial_functions)
-    return n, expanded(env, j, term.table("radial"), n, k, functions(term, env, j, 0), 1.0)
+    return n, expanded(env, j, term.table("radial"), n, k, functions(term, env, j, 0))
 
 
 def angular_descriptors(term: Any, env: Environment) -> tuple[Range, Range, Node]:
@@ -43,12 +43,14 @@ def functions(term: Any, env: Environment, j: NeighborAtom, part: int) -> list[N
     return values if len(set(each)) == 1 else [where_less(j.r, rc, v, 0.0) for v in values]
 
 
-def expanded(env: Environment, j: NeighborAtom, c: BoundParam, n: Range, k: Range, functions: Sequence[Node], factor: Any) -> Node:
-    """sum_j sum_k c_nk f_k(r_ij) factor: for few species neighbours are summed first, and c is left outside that loop."""
+def expanded(env: Environment, j: NeighborAtom, c: BoundParam, n: Range, k: Range, functions: Sequence[Node], factor: Any = None) -> Node:
+    """sum_j sum_k c_nk f_k(r_ij) factor. Without a factor and for few species neighbours are summed first, and c is left outside that loop; with
+    one, whose components are more than the neighbours within its shorter cutoff, g_n of each neighbour comes first.
+    """
     field = stack(k, functions)
-    if len(env.symbols) > MANY:
-        return sum_over(j, sum_over(k, c[j, n, k] * field) * factor)
-    return total(sum_over(k, c[t, n, k] * sum_over(j, field * factor, species=t)) for t in env.species)
+    if factor is not None or len(env.symbols) > MANY:
+        return sum_over(j, sum_over(k, c[j, n, k] * field) * (1.0 if factor is None else factor))
+    return total(sum_over(k, c[t, n, k] * sum_over(j, field, species=t)) for t in env.species)
 
 
 def coupled(a: Sequence[Sequence[Node]], l1: int, l2: int, l3: int) -> Node:

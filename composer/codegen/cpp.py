@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from composer.codegen.places import size_of
 from composer.codegen.stage import Stage
 
 SPECIAL = Path(__file__).with_name("special.cpp").read_text(encoding="utf-8")  # special functions, for long-range sums too
@@ -21,7 +20,6 @@ class CppStage(Stage):
 
     def code(self) -> str:
         body = self.body()
-        arrays = [f"real {n}[{size_of(self.plan.arrays[a])}];" for a, n in self.array_names.items()]
         near = [f"real* __restrict {n} = extra + {m}*ld;" for m, n in enumerate(self.near.values())]
         site = [self.field.format(m=m) for m in range(len(self.site_arrays))]
         head = [
@@ -37,7 +35,8 @@ class CppStage(Stage):
             *near,
             *site,
             f"static const double cut[] = {{{', '.join(repr(c * c) for c in self.cutoffs) or '0.0'}}};",
-            *[f"alignas(64) {a}" for a in arrays],
+            *[f"alignas(64) {a[:-1]} = {{}};" for a in self.arrays()],
+            *self.settle(),
             *self.visit(),
         ]
         return "\n".join([*head, *body, "}", "}", self._entry()])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from composer.codegen.layout import Layout
 from composer.codegen.outputs import Output, Table
-from composer.codegen.places import rolled, size_of
+from composer.codegen.places import rolled
 from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Schedule
 from composer.codegen.stage import Stage
@@ -59,7 +59,7 @@ class CudaStage(Stage):
             *(["const Strided<double> G = {A.G + thread, threads};"] if "parameter" in kinds and not self.by_structure else []),
             *self._site_pointers(),
             *self._neighbours(),
-            *(f"real {n}[{size_of(self.plan.arrays[a])}];" for a, n in self.array_names.items()),
+            *self.arrays(),
             "for (int64_t i = thread; i < A.atoms; i += threads) {",
             "const int si = A.x[i].species; (void)si;",
             *([f"const Collected G = {{A.G + A.home[i] * {self.layout.size}}};"] if "parameter" in kinds and self.by_structure else []),

@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from composer.codegen.outputs import Output
-from composer.codegen.places import flat, rolled, size_of
+from composer.codegen.places import rolled
 from composer.codegen.printer import Block
 from composer.codegen.schedule import Nest
 from composer.ir.indices import Neighbor, Range, Species, neighbors
@@ -158,12 +158,10 @@ class PairNest:
                 before.append(stage.zero(f"ROW({stage.plan.rows[node]})", looped[0].cutoff))
                 inner.append(f"ROW({stage.plan.rows[node]})[k] += {stage.alive(text, 'j')};")
             else:
-                size = size_of(stage.plan.arrays[node])
-                before.append(f"for (int q = 0; q < {size}; ++q) {stage.array_names[node]}[q] = 0;")
-                place = flat(stage.plan.arrays[node], stage.with_species({}))
+                before.append(stage.clear(node))
                 start.append(f"real acc{m} = 0;")
                 inner.append(f"acc{m} += {stage.alive(text, 'j', 'k')};")
-                stop.append(f"{stage.array_names[node]}[{place}] += acc{m};")
+                stop.append(f"{stage.element(node, stage.with_species({}))} += acc{m};")
         return [*before, *self._loops(j, k, outer, [*start], inner, [*stop], after)]
 
     def _loops(
@@ -206,7 +204,7 @@ class RangeNest:
             return self._scalar()
         looped = [i for i in self.static if isinstance(i, Range) or not self.by_species]
         keep = neighbors(self.node.free)
-        out = [] if keep or self.index is None or (self.by_species or self.stage.species == 1) else self._clear()
+        out = [] if keep or self.index is None or (self.by_species or self.stage.species == 1) else [self.stage.clear(self.node)]
         return out + self._blocks(looped, {}, [])
 
     def _scalar(self) -> list[str]:
@@ -227,9 +225,6 @@ class RangeNest:
             texts += block.emit([self.body])
             lines += block.lines
         return lines, " + ".join(texts)
-
-    def _clear(self) -> list[str]:
-        return [f"for (int q = 0; q < {size_of(self.static)}; ++q) {self.stage.array_names[self.node]}[q] = 0;"]
 
     def _blocks(self, looped: list[Range | Species], ranges: dict[str, str], tile: list[tuple[Range | Species, str, int]]) -> list[str]:
         """Loops over the static indices; the last two (one, if the target keeps its neighbour) are tiled."""

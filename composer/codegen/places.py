@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from composer.ir.indices import Range, Species
 from composer.ir.nodes import Node
+
+LANES = 8  # numbers of a vector
+FEWEST = 3  # numbers side by side that are handled as vectors
 
 
 def rolled(head: list[str]) -> list[str]:
@@ -37,21 +42,32 @@ def scalars_below(root: Node) -> list[Node]:
     return list(found)
 
 
-def flat(static: tuple[Range | Species, ...], names: dict[str, str]) -> str:
-    """Row-major position of an element, as text (a number where all indices are numbers)."""
+def flat(static: tuple[Range | Species, ...], names: dict[str, str], padded: bool = False) -> str:
+    """Row-major position of an element, as text (a number where all indices are numbers); `padded`: the last range fills whole vectors."""
+    sizes = _sizes(static, padded)
     if all(names[i.key].isdigit() for i in static):
         place = 0
-        for index in static:
-            place = place * index.size + int(names[index.key])
+        for index, size in zip(static, sizes):
+            place = place * size + int(names[index.key])
         return str(place)
     text = names[static[0].key]
-    for index in static[1:]:
-        text = f"({text})*{index.size}+{names[index.key]}"
+    for index, size in zip(static[1:], sizes[1:]):
+        text = f"({text})*{size}+{names[index.key]}"
     return text
 
 
-def size_of(static: tuple[Range | Species, ...]) -> int:
-    size = 1
-    for index in static:
-        size *= index.size
-    return size
+def size_of(static: tuple[Range | Species, ...], padded: bool = False) -> int:
+    """Number of places of an array."""
+    return prod(_sizes(static, padded))
+
+
+def _sizes(static: tuple[Range | Species, ...], padded: bool) -> list[int]:
+    sizes = [i.size for i in static]
+    if padded and isinstance(static[-1], Range):
+        sizes[-1] = whole_vectors(sizes[-1])
+    return sizes
+
+
+def whole_vectors(size: int) -> int:
+    """The size of a range with room for whole vectors."""
+    return size if size < FEWEST else -(-size // LANES) * LANES

@@ -22,15 +22,37 @@ static inline auto below(long n) -> decltype(lanes8{} < lanes8{}) {  // lanes 0 
 static inline real whole(lanes8 x) {
   return whole((lanes4)(__builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7)));
 }
+// The first n of eight numbers, zeros for the rest; what lies behind is not read.
+static inline lanes8 some(const real* p, int n) {
+#ifdef __AVX512F__
+  return (lanes8)_mm512_maskz_loadu_pd(n < 8 ? (__mmask8)((1 << n) - 1) : (__mmask8)0xff, p);
+#else
+  lanes8 x = {};
+  for (int u = 0; u < n && u < 8; ++u) x[u] = p[u];
+  return x;
+#endif
+}
+// Eight rows of eight numbers, turned into eight columns.
+static inline void turn(lanes8* to, lanes8 a, lanes8 b, lanes8 c, lanes8 d, lanes8 e, lanes8 f, lanes8 g, lanes8 h) {
+#define LOW(x, y) __builtin_shufflevector(x, y, 0, 8, 2, 10, 4, 12, 6, 14)
+#define HIGH(x, y) __builtin_shufflevector(x, y, 1, 9, 3, 11, 5, 13, 7, 15)
+#define QUARTERS(x, y) __builtin_shufflevector(x, y, 0, 1, 8, 9, 4, 5, 12, 13)
+#define OTHERS(x, y) __builtin_shufflevector(x, y, 2, 3, 10, 11, 6, 7, 14, 15)
+  const auto e0 = LOW(a, b), o0 = HIGH(a, b), e1 = LOW(c, d), o1 = HIGH(c, d), e2 = LOW(e, f), o2 = HIGH(e, f), e3 = LOW(g, h), o3 = HIGH(g, h);
+  const auto p0 = QUARTERS(e0, e1), p1 = QUARTERS(o0, o1), p2 = OTHERS(e0, e1), p3 = OTHERS(o0, o1);
+  const auto q0 = QUARTERS(e2, e3), q1 = QUARTERS(o2, o3), q2 = OTHERS(e2, e3), q3 = OTHERS(o2, o3);
+#define FIRST(x, y) __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11)
+#define SECOND(x, y) __builtin_shufflevector(x, y, 4, 5, 6, 7, 12, 13, 14, 15)
+  to[0] = FIRST(p0, q0), to[1] = FIRST(p1, q1), to[2] = FIRST(p2, q2), to[3] = FIRST(p3, q3);
+  to[4] = SECOND(p0, q0), to[5] = SECOND(p1, q1), to[6] = SECOND(p2, q2), to[7] = SECOND(p3, q3);
+}
 // The sums of eight vectors.
 static inline lanes8 totals(lanes8 a, lanes8 b, lanes8 c, lanes8 d, lanes8 e, lanes8 f, lanes8 g, lanes8 h) {
-#define PAIRS(x, y) (__builtin_shufflevector(x, y, 0, 8, 2, 10, 4, 12, 6, 14) + __builtin_shufflevector(x, y, 1, 9, 3, 11, 5, 13, 7, 15))
-#define FOURS(x, y) (__builtin_shufflevector(x, y, 0, 1, 8, 9, 4, 5, 12, 13) + __builtin_shufflevector(x, y, 2, 3, 10, 11, 6, 7, 14, 15))
+#define PAIRS(x, y) (LOW(x, y) + HIGH(x, y))
+#define FOURS(x, y) (QUARTERS(x, y) + OTHERS(x, y))
   const auto ab = PAIRS(a, b), cd = PAIRS(c, d), ef = PAIRS(e, f), gh = PAIRS(g, h);
   const auto left = FOURS(ab, cd), right = FOURS(ef, gh);
-#undef PAIRS
-#undef FOURS
-  return __builtin_shufflevector(left, right, 0, 1, 2, 3, 8, 9, 10, 11) + __builtin_shufflevector(left, right, 4, 5, 6, 7, 12, 13, 14, 15);
+  return FIRST(left, right) + SECOND(left, right);
 }
 // Distance of two rows of neighbours: known when compiled (LD) or given by the caller.
 #ifdef LD

@@ -59,11 +59,18 @@ class Schedule:
         self.stacks: dict[Node, None] = {}  # stacks and other values of the site kept as arrays, arguments first
         self.placed: dict[Node, Nest] = {}
         self.forms: dict[Node, Node] = {}  # how a placed sum is run: itself or its mirror image
+        self._read_apart: dict[Node, set[str]] = {}  # indices of which single elements are read
         self.row_count = 0
         self.uses_length = self.uses_inverse = False
         for output in self.outputs:
             self._root(output)
         self.nests = settled(self, self._nests)
+        self.arrays = {n: self._ordered(n, static) for n, static in self.arrays.items()}
+
+    def _ordered(self, node: Node, static: tuple[Range | Species, ...]) -> tuple[Range | Species, ...]:
+        """Indices whose elements are written or read one by one come first, so that the others lie side by side."""
+        apart = {node.data[0]} if node.op == "stack" else self._read_apart.get(node, ())
+        return tuple(sorted(static, key=lambda i: i.key not in apart))
 
     # ---- levels
 
@@ -119,8 +126,11 @@ class Schedule:
                 pending.extend((a, False) for a in node.args)
 
     def _need_root_of(self, node: Node) -> None:
+        apart = set()
         while node.op == "at":
+            apart.add(node.data[0])
             node = node.args[0]
+        self._read_apart.setdefault(node, set()).update(apart)
         self.need_sum(node)
 
     def _need_array_parts(self, node: Node, context: frozenset[Index] = frozenset()) -> None:

@@ -13,14 +13,15 @@ from composer.codegen.contractions import StaticNest
 from composer.codegen.layout import Layout
 from composer.codegen.nests import PairNest, PlainNest, RangeNest
 from composer.codegen.outputs import Output, Table
-from composer.codegen.places import flat, in_vectors, rolled, scalars_below
+from composer.codegen.places import in_vectors
 from composer.codegen.printer import Block
 from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Schedule
+from composer.codegen.tables import SiteTable
 from composer.codegen.values import Values
 from composer.codegen.vectors import VectorNest
 from composer.errors import BackendError
-from composer.ir.indices import Neighbor, Range, Species, neighbors, parse_index
+from composer.ir.indices import Neighbor, Range, Species, neighbors
 from composer.ir.nodes import Node
 from composer.ir.sums import static_of
 
@@ -28,11 +29,8 @@ from composer.ir.sums import static_of
 class Stage(Values, ABC):
     """Code of one stage, which visits every site once.
 
-    `whole`: loops over neighbours without sums run in whole vectors, a little beyond the end. `vectors`: the dialect has the types lanes8,
-    lanes4 and lanes2.
+    `whole`: loops over neighbours without sums run in whole vectors, a little beyond the end.
     """
-
-    vectors = False
 
     def __init__(self, name: str, outputs: Iterable[Output | Table], layout: Layout, site_arrays: list[str], whole: bool = True) -> None:
         self.name, self.whole = name, whole
@@ -119,54 +117,27 @@ class Stage(Values, ABC):
                     out += self.nest_code(nest)
         return out + self.output_code()
 
+    def settle(self) -> list[str]:
+        """Works out what is the same for all sites of a species."""
+        lines = [line for table in self.plan.stacks if table in self.settled for line in SiteTable(self, table, 0).code()]
+        return [f"for (int si = 0; si < {self.species}; ++si) {{", *lines, "}"] if lines else []
+
     def _site_code(self, level: int) -> list[str]:
         """Scalars and tables of the site that are known at this level; each table element right behind what it needs (short lives)."""
         out: list[str] = []
         for table in self.plan.stacks:
-            if self.plan.level(table) == level:
-                out += self._table_lines(table, level)
+            if self.plan.level(table) == level and table not in self.settled:
+                out += SiteTable(self, table, level).code()
         for node in self.plan.site:
             if self.plan.level(node) == level:
-                out += self._site_lines(node, level)
+                out += self.site_lines(node, level)
         return out
-
-    def _table_lines(self, table: Node, level: int) -> list[str]:
-        if table.op != "stack":
-            return self._map_lines(table, level)
-        out: list[str] = []
-        own, static = parse_index(table.data[0]), static_of(table)
-        for n, arg in enumerate(table.args):
-            rest = [i for i in static if i != own and i in arg.free]
-            absent = [i for i in static if i != own and i not in arg.free]
-            for key, value in self.plan.entries(arg).items():
-                for node in scalars_below(value):
-                    out += self._site_lines(node, level)
-                written = dict(zip((i.key for i in static_of(arg)), map(str, key), strict=False)) if key else {}
-                loops = absent + ([] if key else rest)
-                ranges = {**written, **{i.key: f"q{m}" for m, i in enumerate(loops)}}
-                block = Block(lambda x, ranges=ranges: self.load(x, ranges), "e")
-                (text,) = block.emit([value])
-                place = flat(static, {own.key: str(n), **ranges})
-                head = [f"for (int q{m} = 0; q{m} < {i.size}; ++q{m}) {{" for m, i in enumerate(loops)]
-                body = [*rolled(head), *block.lines, f"{self.array_names[table]}[{place}] = {text};", *["}"] * len(head)]
-                out += ["{", *body, "}"] if block.lines and not head else body
-        return out
-
-    def _map_lines(self, node: Node, level: int) -> list[str]:
-        """A value on static ranges, worked out once for all of their elements."""
-        static = static_of(node)
-        ranges = {i.key: f"q{m}" for m, i in enumerate(static)}
-        out = [line for n in scalars_below(node) for line in self._site_lines(n, level)]
-        block = Block(lambda x: None if x is node else self.load(x, ranges), "e")
-        (text,) = block.emit([node])
-        body = [*block.lines, f"{self.array_names[node]}[{flat(static, ranges)}] = {text};"]
-        return [*out, *self.static_loops([i.size for i in static], body)]
 
     def static_loops(self, sizes: list[int], body: list[str]) -> list[str]:
         """Loops q0, q1, ... over static ranges."""
         return in_vectors(sizes, body)
 
-    def _site_lines(self, root: Node, level: int) -> list[str]:
+    def site_lines(self, root: Node, level: int) -> list[str]:
         """Code for a scalar of the site and everything below it that is not yet there."""
         out: list[str] = []
         pending = [(root, False)]

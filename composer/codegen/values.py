@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from composer.codegen.layout import Layout
-from composer.codegen.places import flat
+from composer.codegen.places import flat, size_of
 from composer.codegen.printer import number
+from composer.codegen.recompute import DEAR
 from composer.codegen.schedule import Nest, Schedule
 from composer.ir.indices import Species, neighbors
 from composer.ir.nodes import Node
+
+FEW = 8  # species for which values are kept ready
 
 
 class Values:
     """The names of the values of a stage.
 
+    `vectors`: the dialect has the types lanes8, lanes4 and lanes2, and arrays have room for them.
+    `settled`: values on static ranges that are the same for all sites of a species, worked out once before the visits.
     Arguments: plan, its loop nests; layout of the parameters; site_arrays, names of all arrays on sites, in the order of the arguments.
     """
+
+    vectors = False
 
     def __init__(self, plan: Schedule, layout: Layout, site_arrays: list[str]) -> None:
         self.plan, self.layout, self.site_arrays, self.species = plan, layout, site_arrays, layout.species
         self.names: dict[Node, str] = {}  # scalars of the site
         self.array_names: dict[Node, str] = {}
         self.near: dict[Node, str] = {}  # fields that are read at neighbours
+        self.settled = {n for n in plan.stacks if self.vectors and n.op in DEAR and layout.species <= FEW and _of_species(n)}
         self._leaves()
 
     def _leaves(self) -> None:
@@ -89,8 +97,27 @@ class Values:
                 first, static = self.plan.array_rows[node]
                 return f"ROW({first} + {flat(static, ranges)})[{slot}]"
         if node in self.plan.arrays:
-            return f"{self.array_names[node]}[{flat(self.plan.arrays[node], self.with_species(ranges))}]"
+            return self.element(node, self.with_species(ranges))
         return None
+
+    def element(self, node: Node, names: dict[str, str]) -> str:
+        """One element of a value that is kept as an array of the site."""
+        row = f"si*{self.places(node)} + " if node in self.settled else ""
+        return f"{self.array_names[node]}[{row}{flat(self.plan.arrays[node], names, self.vectors)}]"
+
+    def clear(self, node: Node) -> str:
+        """An array of the site is set to zero."""
+        return f"for (int q = 0; q < {self.places(node)}; ++q) {self.array_names[node]}[q] = 0;"
+
+    def arrays(self) -> list[str]:
+        """Declarations of the arrays of the site."""
+        return [
+            f"real {text}[{self.places(node) * (self.species if node in self.settled else 1)}];" for node, text in self.array_names.items()
+        ]
+
+    def places(self, node: Node) -> int:
+        """Numbers of an array of the site."""
+        return size_of(self.plan.arrays[node], self.vectors)
 
     def with_species(self, ranges: dict[str, str]) -> dict[str, str]:
         """Names of the static indices and of the species of the neighbours in the loops."""
@@ -109,7 +136,22 @@ class Values:
             first, static = self.plan.array_rows[root]
             place = flat(static, {**ranges, **fixed})
             return f"ROW({first + int(place)})[{slot}]" if place.isdigit() else f"ROW({first} + {place})[{slot}]"
-        return f"{self.array_names[root]}[{flat(self.plan.arrays[root], {**self.with_species(ranges), **fixed})}]"
+        return self.element(root, {**self.with_species(ranges), **fixed})
+
+
+def _of_species(root: Node) -> bool:
+    """Whether a value is the same for all sites of a species."""
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        if (
+            node.op == "param"
+            and any(isinstance(k, Species) for k in node.data[1])
+            or node.op not in ("param", "add", "mul", "const", *DEAR)
+        ):
+            return False
+        pending.extend(node.args)
+    return True
 
 
 __all__ = ["Values"]

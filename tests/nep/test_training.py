@@ -18,7 +18,7 @@ from composer.fit.scaling import scaled
 from composer.fit.training import Recipe, Trained, train
 from composer.model import Model
 from terms import NEP
-from tests.nep.conftest import Stop, stop_at
+from tests.nep.conftest import Stop, by_calorine, stop_at
 
 RECIPE = Recipe(epochs=12, batch=2)
 
@@ -102,6 +102,16 @@ def test_a_read_file_is_trained_further(trained: Trained, frames: list, tmp_path
     tuned = train(model, frames, recipe=Recipe(epochs=5, batch=5, rate=1e-3)).model
     assert torch.equal(tuned.parameters["NEP.radial_scaler"], model.parameters["NEP.radial_scaler"])
     assert tuned.evaluate(Data(frames)).scores["forces"].rmse < before
+
+
+def test_t9_calorine_reads_what_was_trained(trained: Trained, frames: list, tmp_path: Path) -> None:
+    """T9 of `theory/nep.md` in small, E to 1e-6 eV/atom; the errors on PbTe are in docs/benchmarks.md."""
+    path = Path(trained.model.export(tmp_path / "nep.txt").folder)
+    for frame in frames[8:]:
+        sites, forces, _ = by_calorine(path, frame.atoms())
+        found = trained.model([frame])
+        assert abs(float(found.energy) - sites.sum()) < 1e-6 * len(sites)
+        np.testing.assert_allclose(found.forces.numpy(), forces, rtol=0, atol=1e-5)
 
 
 def test_wrong_settings(model: Model, frames: list) -> None:
