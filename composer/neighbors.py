@@ -224,8 +224,10 @@ def motion(batch: Batch, by_forces: Tensor, by_virial: Tensor) -> tuple[Tensor, 
     Arguments: slopes by the forces of atoms [N, 3] and by the virials of structures [S, 3, 3].
     Returns: motions of all sites [N + G, 3] and of cells [S, 3, 3], which sums over all images see by themselves.
     """
-    home = torch.repeat_interleave(torch.arange(batch.structures), batch.offsets.diff())[batch.owner]
-    by_sites = by_forces[batch.owner] + torch.einsum("sa,sab->sb", all_positions(batch), by_virial[home])
+    by_sites = by_forces[batch.owner]
+    if by_virial.any():  # data without virials are common, and the sum costs as much as everything else here
+        home = torch.repeat_interleave(torch.arange(batch.structures), batch.offsets.diff())[batch.owner]
+        by_sites = by_sites + torch.einsum("sa,sab->sb", all_positions(batch), by_virial[home])
     return -by_sites, -(batch.cells @ by_virial)
 
 

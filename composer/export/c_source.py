@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from composer.codegen.outputs import Output
-from composer.codegen.places import size_of
 from composer.codegen.stage import Stage
 from composer.model import Model
 from composer.quantities import row
@@ -25,7 +24,7 @@ class CStage(Stage):
 
     def code(self) -> str:
         body = self.body()
-        arrays = [f"real {n}[{size_of(self.plan.arrays[a])}];" for a, n in self.array_names.items()]
+        arrays = self.arrays()
         near = [f"real* __restrict {n} = near.end + {m}*ld; (void){n};" for m, n in enumerate(self.near.values())]
         site = [f"double* site{m} = A->site[{m}]; (void)site{m};" for m in range(len(self.site_arrays))]
         rows = ("d0", "d1", "d2", "len", "inv")
