@@ -52,8 +52,8 @@ class Tersoff(Term):
         j = env.neighbors(self.cutoff)
         k = env.neighbors(self.cutoff, other_than=j)
         c2, d2 = self.c[j, k] ** 2, self.d[j, k] ** 2
-        cosine = dot(direction(j), direction(k))
-        angle = self.beta[j, k] * (1 + c2 / d2 - c2 / (d2 + (self.cosine[j, k] - cosine) ** 2))
+        bend = (self.cosine[j, k] - dot(direction(j), direction(k))) ** 2
+        angle = self.beta[j, k] * (1 + c2 / d2 * bend / (d2 + bend))  # c2/d2 - c2/(d2 + bend) would lose half of the digits
         if self.m:
             angle = angle * exp(minimum((self.lambda3[j, k] * (j.r - k.r)) ** self.m, 69.0))
         zeta = sum_over(k, self.switch(env, k) * angle)
