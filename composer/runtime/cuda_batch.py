@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,7 @@ class DeviceBatch:
     stale: Tensor  # int32 [1]
     max_neighbors: int
     stride: int = SLICE
+    kept: dict[tuple, Any] = field(default_factory=dict, repr=False)  # what is worked out once for a list
 
     @property
     def atoms(self) -> int:
@@ -111,6 +113,22 @@ class DeviceBatch:
         moved = replace(self, positions=positions, cells=cells, x=torch.empty_like(self.x))
         moved.place()
         return moved
+
+    def by_structure(self, site: Tensor) -> Tensor:
+        """Sums of site values [N, ...] over the atoms of each structure [S, ...], in float64 and in an order of their own."""
+        if self.structures == 1:
+            return site.sum(0, keepdim=True, dtype=torch.float64)
+        return torch.segment_reduce(site.to(torch.float64), "sum", offsets=self.offsets, axis=0)
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Atom and site of every entry of the list [E]."""
+        atom = torch.repeat_interleave(torch.arange(self.atoms, device=self.device), self.count)
+        entry = torch.arange(len(atom), device=self.device) - (torch.cumsum(self.count, 0) - self.count)[atom]
+        return atom, self.index[self.first[atom] + entry * self.stride].long()
+
+    def places(self) -> Tensor:
+        """Positions of all sites [M, 3], Å."""
+        return self.x[:, :3]
 
     def _launch(self, kernel: str, items: int, **more: Tensor) -> None:
         if items:
@@ -158,7 +176,7 @@ def _listed(old: DeviceBatch) -> DeviceBatch:
     """The batch with images, bins and rows made anew."""
     device, atoms = old.device, old.atoms
     dual = torch.linalg.pinv((old.cells * old.pbc[:, :, None]).cpu()).to(device).contiguous()  # [S, 3, 3], 3 x 3 each: quicker on the CPU
-    batch = replace(old, dual=dual, built=old.positions.clone(), built_cells=old.cells.clone())
+    batch = replace(old, kept={}, dual=dual, built=old.positions.clone(), built_cells=old.cells.clone())
     images = torch.empty(atoms, dtype=torch.int64, device=device)
     batch._launch("count_images", atoms, images=images)
     ghosts = int(images.sum())

@@ -1,0 +1,34 @@
+"""Every kind of row of the benchmark of GPUs runs, on crystals of a few atoms, with the CUDA text compiled as C++. Its times say nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.gpu import GPU, rows
+from benchmarks.gpu_place import Place
+from tests.cuda.shim import shim
+
+HERE = Place("cpu", shim, cells=3)
+
+
+@pytest.mark.parametrize(
+    "only",
+    ["rate of the device", "LJ 1,000,188: E", "LJ 1,000,188: eager", "LJ 1,000,188: list", "LJ 1,000,188: training", "SW 200", "mesh"],
+)
+def test_rows_run(only: str) -> None:
+    found = list(rows(only, repeats=1, here=HERE))
+    assert found
+    for row in found:
+        assert (row.ours is not None and row.ours > 0) or "not installed" in row.note or "long-range" in row.note, row
+
+
+def test_a_training_says_what_it_reached() -> None:
+    (row,) = rows("NEP training", repeats=1, here=HERE)
+    assert "not in the reference data" in row.note or ("meV/atom" in row.note and row.ours is None), row
+
+
+def test_without_a_gpu_every_row_says_why_it_is_empty() -> None:
+    for row in rows(here=GPU):
+        if GPU.missing:
+            assert row.ours is None and row.note == GPU.missing
+        break
