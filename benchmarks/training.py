@@ -90,7 +90,7 @@ def snes(fold: int, seconds: float) -> Curve:
 
     def settled(theta: np.ndarray) -> np.ndarray:
         theta = theta.copy()
-        judge.solve_references(theta, [(f, judge.at(theta)(b).energy.numpy()) for f, b in judge.batches])
+        judge.solve_references(theta, judge.energies(theta))
         return theta
 
     def loss(theta: np.ndarray) -> float:

@@ -12,8 +12,6 @@ Cells h at fixed sites matter to global operations alone; without one G is zero.
 
 from __future__ import annotations
 
-import itertools
-import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from composer.errors import AlgebraError
-from composer.model.structures import whole
+from composer.model.placed import Placed
 from composer.neighbors import Batch, differentiable_positions
 from composer.opaque import last, one_by_one, or_zeros
 
@@ -49,13 +47,14 @@ def call(model: Model, batch: Batch, positions: Tensor, cells: Tensor, parameter
     loss), tangents by torch.func.jvp, and Jacobians by jacrev, jacfwd and vmap of both.
     Errors: AlgebraError for an unknown name, and when a second derivative of the outputs is asked for.
     """
-    kernels = _kernels(model, batch)
-    x = differentiable_positions(kernels.batch, positions.to(torch.float64), cells.to(torch.float64))  # [sites, 3]
+    placed = _placed(model, batch)
+    x, h = positions.to(torch.float64), cells.to(torch.float64)
+    if model.places_images:
+        x = differentiable_positions(placed.batch, x, h)  # [sites, 3]
     function = _Evaluate if torch.compiler.is_compiling() else _EvaluateBothWays
-    h = cells.to(torch.float64)
-    energies, pulls, cell_pulls = function.apply(x, h, _flat(model, parameters, kernels.free), kernels.number)
-    atoms, home = batch.atoms, kernels.home
-    forces = pulls[:atoms].index_add(0, kernels.owner, pulls[atoms:])  # what ghosts receive belongs to their owners
+    energies, pulls, cell_pulls = function.apply(x, h, _flat(model, parameters, placed.free), placed.number)
+    atoms, home = batch.atoms, placed.home
+    forces = pulls[:atoms].index_add(0, placed.owner, pulls[atoms:])  # what ghosts receive belongs to their owners
     by_cells = h.transpose(1, 2) @ cell_pulls
     if batch.structures == 1:
         return Outputs(energies.sum(0, keepdim=True), forces, (x.T @ pulls)[None] + by_cells, energies)
@@ -66,10 +65,11 @@ def call(model: Model, batch: Batch, positions: Tensor, cells: Tensor, parameter
 
 def _flat(model: Model, parameters: Mapping[str, Tensor] | Tensor | None, free: Tensor) -> Tensor:
     """All numbers of the model in one vector, with derivatives by those that are given; `free` [P] says where those of theta stand."""
+    flat = model.flat_there
     if parameters is None:
-        return model.flat
+        return flat
     if isinstance(parameters, Tensor):
-        return model.flat.index_put((free,), parameters.to(torch.float64))
+        return flat.index_put((free,), parameters.to(flat))
     names = [entry.name for entry in model.entries]
     unknown = [name for name in parameters if name not in names]
     if unknown:
@@ -77,63 +77,25 @@ def _flat(model: Model, parameters: Mapping[str, Tensor] | Tensor | None, free: 
             f"A model was called with the parameters {', '.join(unknown)}", f"It has {', '.join(names)}", "Use names of model.parameters"
         )
     slots = [model.layout.slots[entry.key] for entry in model.entries]
-    own = model.flat.split([slot.size for slot in slots] + [model.layout.size - sum(slot.size for slot in slots)])  # last: known numbers
-    given = [parameters[n].to(torch.float64).reshape(-1) if n in parameters else o for n, o in zip(names, own, strict=False)]
+    own = flat.split([slot.size for slot in slots] + [model.layout.size - sum(slot.size for slot in slots)])  # last: known numbers
+    given = [parameters[n].to(flat).reshape(-1) if n in parameters else o for n, o in zip(names, own, strict=False)]
     return torch.cat([*given, own[-1]])
 
 
 # ---- kernels of a model on a batch ------------------------------------------------------------------------------------------------
 
 
-class _Kernels:
-    """A model and a batch with full neighbour rows, known to the operators by a number as long as both are in use."""
-
-    known: weakref.WeakValueDictionary[int, _Kernels] = weakref.WeakValueDictionary()
-    numbers = itertools.count()
-
-    def __init__(self, model: Model, batch: Batch) -> None:
-        self.kernel, self.number = model.kernel, next(self.numbers)
-        self.batch = whole(batch)
-        sizes, ghosts = self.batch.offsets.diff(), self.batch.ghost_offsets.diff()
-        structures = torch.arange(batch.structures)
-        self.home = torch.cat([structures.repeat_interleave(sizes), structures.repeat_interleave(ghosts)])  # [sites]
-        self.owner = self.batch.ghost_owner.long()  # [ghosts]
-        self.free = model.free.nonzero().flatten()  # [P]
-        self.known[self.number] = self
-
-    def evaluate(self, x: Tensor, h: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        out = self.kernel("forces")(self.batch, p, x, cells=h)
-        assert out.forces is not None
-        return out.site["e"][: self.batch.atoms].clone(), out.forces, or_zeros(out.cells, h)
-
-    def gradient(self, x: Tensor, h: Tensor, p: Tensor, seed: Tensor, w: Tensor, v: Tensor, by_x: bool) -> tuple[Tensor, Tensor, Tensor]:
-        inputs = {"seed": seed, "seed_t": torch.ones_like(seed)}
-        by_p = self.kernel("gradient")(self.batch, p, x, inputs, moves=w, cells=h, cell_moves=v).gradient
-        assert by_p is not None
-        if not by_x:
-            return torch.zeros_like(x), torch.zeros_like(h), by_p
-        still = torch.zeros_like(p)
-        out = self.kernel("tangent")(self.batch, p, x, {"seed": seed}, tangents=still, moves=w, cells=h, cell_moves=v)
-        assert out.forces is not None
-        return -out.forces, -or_zeros(out.cells, h), by_p
-
-    def tangent(self, x: Tensor, h: Tensor, p: Tensor, dx: Tensor, dh: Tensor, dp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        out = self.kernel("tangent")(self.batch, p, x, tangents=dp, moves=dx, cells=h, cell_moves=dh)
-        assert out.forces is not None
-        return out.site["e_t"][: self.batch.atoms].clone(), out.forces, or_zeros(out.cells, h)
-
-
 @torch.compiler.assume_constant_result
-def _kernels(model: Model, batch: Batch) -> _Kernels:
+def _placed(model: Model, batch: Batch) -> Placed:
     family = ("autograd", id(model._kernels))  # of models that share their kernels, which what is kept keeps alive
     if family not in batch.kept:
         with ThreadPoolExecutor(1) as pool:  # transforms and traces of torch belong to a thread: elsewhere, what is kept is plain tensors
-            batch.kept[family] = pool.submit(_Kernels, model, batch).result()
+            batch.kept[family] = pool.submit(model.placed, batch).result()
     return batch.kept[family]
 
 
-def _at(number: int) -> _Kernels:
-    return _Kernels.known[number]
+def _at(number: int) -> Placed:
+    return Placed.known[number]
 
 
 # ---- opaque operators --------------------------------------------------------------------------------------------------------------

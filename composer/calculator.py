@@ -17,6 +17,7 @@ from torch import Tensor
 from composer.errors import DataError
 from composer.neighbors import Batch, all_positions, needs_rebuild, update
 from composer.quantities import row, rows
+from composer.runtime.cuda_batch import DeviceBatch
 
 
 class ExtrapolationWarning(UserWarning):
@@ -155,23 +156,20 @@ class Watch:
             )
 
 
-def shortest_distances(batches: Sequence[Batch], species: tuple[str, ...]) -> dict[str, float]:
+def shortest_distances(batches: Sequence[Batch | DeviceBatch], species: tuple[str, ...]) -> dict[str, float]:
     """Shortest distance (Å) of every pair of species that batches hold: {"Si-Si": 2.21}; a fit keeps it as `model.domain`."""
     names = pair_names(species)
     least = torch.full((len(names),), torch.inf, dtype=torch.float64)
     for batch in batches:
         _, _, kind, r = pair_distances(batch, len(species))
-        least.scatter_reduce_(0, kind, r, "amin")
+        least.scatter_reduce_(0, kind.cpu(), r.cpu(), "amin")
     return {name: float(value) for name, value in zip(names, least) if torch.isfinite(value)}
 
 
-def pair_distances(batch: Batch, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def pair_distances(batch: Batch | DeviceBatch, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """All pairs of the list: atom, site, number of the pair of species, distance (Å), each [E]; `count` species."""
-    first = torch.repeat_interleave(torch.arange(batch.atoms), batch.first.diff())
-    second = batch.index.long()
-    owner = batch.owner
-    table = torch.tensor([[row("pair", count, a, b) for b in range(count)] for a in range(count)])
-    x = all_positions(batch)
+    (first, second), x, owner = batch.pairs(), batch.places(), batch.owner.long()
+    table = torch.tensor([[row("pair", count, a, b) for b in range(count)] for a in range(count)], device=x.device)
     kind = table[batch.species[first].long(), batch.species[owner[second]].long()]
     return first, second, kind, (x[second] - x[first]).norm(dim=1)
 

@@ -166,8 +166,8 @@ def chunks(frames: Sequence[Frame], atoms: int = CHUNK) -> Iterator[list[int]]:
 
 def _compare(frames: Sequence[Frame], result: Any, offset: float) -> Iterator[tuple[str, int, Array, Array]]:
     """Observable, place, reference [n] and predicted [n] of every labelled frame of a batch."""
-    energy, forces, virial = result.energy.numpy(), result.forces.numpy(), result.virial.numpy()
-    bounds = result.batch.offsets.numpy()
+    energy, forces, virial = (t.cpu().numpy() for t in (result.energy, result.forces, result.virial))
+    bounds = result.batch.offsets.tolist()
     for s, frame in enumerate(frames):
         n = len(frame.symbols)
         if frame.energy is not None:

@@ -89,6 +89,14 @@ class Batch:
         """The atom of every site, int64 [N + G]: itself, or the one of which a ghost is the image."""
         return torch.cat([torch.arange(self.atoms), self.ghost_owner.long()])
 
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Atom and site of every entry of the list [E]."""
+        return torch.repeat_interleave(torch.arange(self.atoms), self.first.diff()), self.index.long()
+
+    def places(self) -> Tensor:
+        """Positions of all sites [N + G, 3], Å."""
+        return all_positions(self)
+
 
 def build_batch(structures: Sequence[Structure], cutoff: float, skin: float = 0.0, half: bool = False) -> Batch:
     """Find the neighbours of all atoms, with ghosts for those in other cells.

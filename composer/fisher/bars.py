@@ -61,9 +61,9 @@ def error_bars(report: FisherReport, structures: Sequence[Any], level: float) ->
     for places in chunks(structures, max(2**24 // max(model.size, 1), 1)):
         jacobian = model.jacobian([structures[p] for p in places])
         counts = np.array([len(structures[p].positions) for p in places])
-        spread = analysis.propagate(jacobian.energy.numpy(), root)
+        spread = analysis.propagate(jacobian.energy.cpu().numpy(), root)
         energy.append(np.hypot(spread, noise["energy"] * counts) * scale.get("energy", 1.0))
-        forces.append(np.hypot(analysis.propagate(jacobian.forces.numpy(), root), noise["forces"]) * scale.get("forces", 1.0))
+        forces.append(np.hypot(analysis.propagate(jacobian.forces.cpu().numpy(), root), noise["forces"]) * scale.get("forces", 1.0))
     return ErrorBars(np.concatenate(energy), np.concatenate(forces), level, scale, coverage)
 
 
@@ -80,10 +80,11 @@ def held_out(report: FisherReport) -> tuple[dict[str, Array], dict[str, Array], 
         if rows.observable not in ("energy", "forces"):
             continue
         group = int(report.cluster[rows.frame])
-        errors.setdefault(rows.observable, []).append(rows.rhs - rows.matrix @ without[group])
-        spread = np.linalg.norm(rows.matrix @ root, axis=1)
+        matrix, rhs = rows.matrix.cpu().numpy(), rows.rhs.cpu().numpy()
+        errors.setdefault(rows.observable, []).append(rhs - matrix @ without[group])
+        spread = np.linalg.norm(matrix @ root, axis=1)
         deviations.setdefault(rows.observable, []).append(np.hypot(spread, noise[rows.observable]))
-        names.setdefault(rows.observable, []).append(np.full(len(rows.rhs), group))
+        names.setdefault(rows.observable, []).append(np.full(len(rhs), group))
     return tuple({o: np.concatenate(v) for o, v in found.items()} for found in (errors, deviations, names))  # type: ignore[return-value]
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from analysis import Geodesic, geodesic, solve
@@ -106,7 +107,7 @@ def _path(report: FisherReport, side: int) -> Geodesic:
     problem, scales = report.problem, report.problem.weights.scales
 
     def jacobian(u: Array) -> Array:
-        return np.concatenate([r.matrix / scales[r.observable] for r in problem.rows(u)])
+        return torch.cat([r.matrix / scales[r.observable] for r in problem.rows(u)]).cpu().numpy()
 
     def curvature(u: Array, v: Array) -> Array:
         h = STEP / max(float(np.abs(v / unit).max()), 1e-300)

@@ -78,5 +78,5 @@ def _gradients(problem: Problem, targets: Sequence[Any]) -> Any:
     """Derivatives of the energies per atom of target structures by the unknowns [q, K]."""
     model = problem.model
     counts = np.array([len(t.positions) for t in targets])[:, None]
-    energy = model.jacobian(list(targets)).energy.numpy() * problem.slope(problem.start()) / counts
+    energy = model.jacobian(list(targets)).energy.cpu().numpy() * problem.slope(problem.start()) / counts
     return np.column_stack([energy, np.zeros((len(energy), int(problem.offset)))])

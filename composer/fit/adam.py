@@ -29,7 +29,7 @@ class Adam(Descent):
 
     def start(self) -> AdamState:
         theta = self.model.theta.numpy().copy()
-        self.solve_references(theta, [(f, self.at(theta)(b).energy.numpy()) for f, b in self.batches])
+        self.solve_references(theta, self.energies(theta))
         return AdamState(theta, theta.copy(), mean=np.zeros_like(theta), square=np.zeros_like(theta))
 
     def epoch(self, state: AdamState) -> Epoch:
@@ -37,13 +37,12 @@ class Adam(Descent):
         order = np.random.default_rng([self.seed, 1, state.epoch]).permutation(len(self.batches))
         sums, losses, energies = np.zeros((3, 2)), [], []
         for number in order:
-            frames, batch = part = self.batches[number]
-            model = self.at(state.theta)
-            found, energy = self.misses(model, part, len(frames))
-            self.step(state, 2 * (slope(model, batch, found) + self.ridge(state.theta)))
+            part, model = self.batches[number], self.at(state.theta)
+            found, energy = self.misses(model, part, len(part.frames))
+            self.step(state, 2 * (slope(model, part.batch, found) + self.ridge(state.theta)))
             losses.append(found.value)
             sums += found.squares
-            energies.append((frames, energy))
+            energies.append((part.frames, energy))
         state.epoch += 1
         self.solve_references(state.theta, energies)
         return self.report_of(state, float(np.mean(losses)), sums)

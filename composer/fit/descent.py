@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from composer.data import Frame
 from composer.errors import DataError
 from composer.fit.checkpoint import read_checkpoint, write_checkpoint
-from composer.fit.loss import Change, Loss, loss, missed, rmse
+from composer.fit.loss import Loss, Targets, loss, missed, rmse
 from composer.fit.memory import enough
 from composer.fit.recipe import Epoch, Recipe, Trained
 from composer.model import E0, Model
@@ -27,8 +27,15 @@ from composer.modelfile import make_folder_of
 from composer.neighbors import Batch
 
 Array = NDArray[np.float64]
-Part = tuple[list[Frame], Batch]
 AWAY = 1e4  # a loss that many times the first one diverges
+
+
+class Part(NamedTuple):
+    """Some frames, their batch, and what they say of it."""
+
+    frames: list[Frame]
+    batch: Batch
+    targets: Targets
 
 
 @dataclass
@@ -79,7 +86,8 @@ class Descent(ABC):
 
     def _parts(self, frames: list[Frame]) -> list[Part]:
         chosen = [frames[n : n + self.recipe.batch] for n in range(0, len(frames), self.recipe.batch)]
-        return [(part, whole(self.model.prepare(part))) for part in chosen]
+        batches = [whole(self.model.prepare(part)) for part in chosen]
+        return [Part(f, b, Targets.of(self.recipe.squares, f, b)) for f, b in zip(chosen, batches, strict=True)]
 
     @property
     def matrices(self) -> int:
@@ -145,19 +153,19 @@ class Descent(ABC):
 
     def misses(self, model: Model, part: Part, count: int) -> tuple[Loss, Array]:
         """The loss of a part as a mean over `count` frames, and its energies [S]."""
-        frames, batch = part
-        found = model(batch)
-        return self.loss(part, missed(frames, batch, found), count), found.energy.numpy()
-
-    def loss(self, part: Part, change: Change, count: int) -> Loss:
-        """The loss of a change of a part, as a mean over `count` frames."""
-        return loss(lambda frame: self.recipe.squares(frame, count), *part, change)
+        found = model(part.batch)
+        return loss(part.targets, missed(part.targets, found), 1 / count), found.energy.cpu().numpy()
 
     def ridge(self, theta: Array) -> Array:
         """Half the slope of ridge |theta|^2 [P]; E0 is free."""
         held = self.recipe.ridge * theta
         held[self.references] = 0.0
         return held
+
+    def energies(self, theta: Array) -> list[tuple[list[Frame], Array]]:
+        """Frames of each batch and their energies [S]."""
+        model = self.at(theta)
+        return [(part.frames, model(part.batch).energy.cpu().numpy()) for part in self.batches]
 
     def solve_references(self, theta: Array, energies: list[tuple[list[Frame], Array]]) -> None:
         """Set E0 to the least-squares solution of the energies left over; elements that the data cannot tell apart have the same."""
@@ -177,7 +185,7 @@ class Descent(ABC):
         errors, model = rmse(sums), self.at(state.theta)
         if not self.held:
             return Epoch(state.epoch, value, errors, errors, value)
-        held = [self.misses(model, part, sum(len(f) for f, _ in self.held))[0] for part in self.held]
+        held = [self.misses(model, part, sum(len(p.frames) for p in self.held))[0] for part in self.held]
         return Epoch(state.epoch, value, errors, rmse(np.sum([h.squares for h in held], axis=0)), float(sum(h.value for h in held)))
 
 

@@ -17,7 +17,6 @@ from composer.fit.scaling import scaled_first
 from composer.fit.training import Epoch, Recipe, train
 from composer.fit.weights import Weights
 from composer.model import Model
-from composer.model.structures import whole
 from composer.model.totals import raw_totals
 
 HELD = 0.1  # share of the frames that are held out for validation
@@ -51,7 +50,7 @@ def fit_epochs(
     if not quiet:
         print(f"fit: {found.reason}", flush=True)
     result = found.model
-    result.domain = shortest_distances([whole(result.prepare(list(learn.frames)))], result.species)
+    result.domain = shortest_distances([result.prepare(list(learn.frames))], result.species)
     history = [Step(e.number, e.loss, 0.0, True) for e in found.history]
     errors = evaluate(result, learn), evaluate(result, held)
     totals = raw_totals(result, learn.frames)
@@ -65,8 +64,7 @@ def suited(model: Model, data: Data) -> str:
     one pass of Adam holds many steps.
     """
     components = sum(3 * len(f.symbols) for f in data if f.forces is not None)
-    one_stage = len(model.kernel("gradient").code.stages) == 1
-    return "newton" if one_stage and model.size <= DENSE and components <= FEW * model.size else "adam"
+    return "newton" if model.one_stage and model.size <= DENSE and components <= FEW * model.size else "adam"
 
 
 def _split(data: Data, seed: int) -> tuple[Data, Data]:

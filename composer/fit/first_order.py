@@ -6,32 +6,34 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from composer.fit.levenberg import Step
-from composer.fit.loss import Change, loss, missed, slope
+from composer.fit.loss import loss, missed, slope
 from composer.fit.moments import Moments
 from composer.fit.rows import Problem
+from composer.model import Result
 
 Array = NDArray[np.float64]
 
 
 def loss_and_gradient(problem: Problem, u: Array, chunks: list[int] | None = None) -> tuple[float, Array]:
     """chi2 of the weighted residuals at u and its gradient [K], without any Jacobian; `chunks` chooses batches of the problem."""
-    model, batches = problem.at(u), problem.batches()
+    model, batches, targets = problem.at(u), problem.batches(), problem.targets()
     total, by_theta, by_offset = 0.0, np.zeros(model.size), 0.0
     for number in range(len(batches)) if chunks is None else chunks:
-        places, batch = batches[number]
-        frames, sizes = [problem.frames[place] for place in places], batch.offsets.diff().numpy()
-        found = loss(problem.weights.squares, frames, batch, _shifted(missed(frames, batch, model(batch)), sizes, u[-1] * problem.offset))
+        batch, sizes = batches[number][1], targets[number].sizes
+        found = loss(targets[number], _shifted(missed(targets[number], model(batch)), sizes, u[-1] * problem.offset))
         total, by_theta = total + found.value, by_theta + 2 * slope(model, batch, found)
-        by_offset -= 2 * float(sizes @ np.trace(found.virial, axis1=1, axis2=2))
+        by_offset -= 2 * float((sizes[:, None] * found.by_virial.diagonal(dim1=1, dim2=2)).sum())
     return total, np.concatenate([by_theta[problem.active] * problem.slope(u), np.full(int(problem.offset), by_offset)])
 
 
-def _shifted(change: Change, sizes: NDArray[np.int64], offset: float) -> Change:
+def _shifted(change: Result, sizes: Tensor, offset: float) -> Result:
     """The change where the data's virials have an offset of so many eV for each of their atoms, sizes [S]."""
-    return replace(change, virial=change.virial - offset * sizes[:, None, None] * np.eye(3))
+    return replace(change, virial=change.virial - torch.diag_embed(offset * sizes[:, None].expand(-1, 3)))
 
 
 def lbfgs(problem: Problem, start: Array, limit: int = 500, report: Callable[[Step], None] = lambda step: None) -> tuple[Array, list[Step]]:

@@ -83,7 +83,7 @@ def fit(
         train = Data(train, model.species)
     check_species(model, train)
     if check:
-        said = check_data(model, train, _quickly)
+        said = check_data(model.host, train, _quickly)
         if not quiet:
             print(said, flush=True)
     notes, report = gaps(model, train), reporter(quiet)

@@ -10,7 +10,6 @@ from composer.data import Frame
 from composer.errors import DataError
 from composer.model import Model
 from composer.runtime.kernel import BLOCKS
-from composer.runtime.memory import installed
 
 ENTRY, SITE = 4, 100  # bytes of an entry of the neighbour list, and of a site or ghost
 ROOM = 0.9  # share of the machine
@@ -37,7 +36,7 @@ def needed(model: Model, frames: Sequence[Frame], matrices: int = 0) -> int:
 
 def enough(model: Model, frames: Sequence[Frame], matrices: int = 0) -> None:
     """Errors: DataError where the machine has less memory than a training needs."""
-    need, there = needed(model, frames, matrices), installed()
+    need, there = needed(model, frames, matrices), model.memory
     if need > ROOM * there:
         raise DataError(
             f"A training on {len(frames)} frames with {model.size} numbers was asked for",

@@ -22,10 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from composer.errors import DataError
 from composer.fit.descent import Descent, Part, State
-from composer.fit.loss import along, slope
+from composer.fit.loss import loss, slope
 from composer.fit.recipe import Epoch
 from composer.model import Model
-from composer.model.rows import force_rows, virial_rows
 
 Array = NDArray[np.float64]
 DENSE = 6000  # numbers up to which the sampled matrix is formed (0.3 GB)
@@ -62,7 +61,7 @@ class Newton(Descent):
         return 3 if self.model.size <= DENSE else 0
 
     def start(self) -> NewtonState:
-        if len(self.model.kernel("gradient").code.stages) > 1:
+        if not self.model.one_stage:
             found = "It reads scalars of neighbours or sums over all atoms, and then a row of its Jacobian is no small sum"
             raise DataError(f"Second-order training of {self.model.expression} was asked for", found, 'Write method="adam"')
         theta = self.referenced(self.model.theta.numpy().copy())
@@ -102,8 +101,7 @@ class Newton(Descent):
 
     def referenced(self, theta: Array) -> Array:
         """The numbers with E0 solved."""
-        model = self.at(theta)
-        self.solve_references(theta, [(f, model(b).energy.numpy()) for f, b in self.batches])
+        self.solve_references(theta, self.energies(theta))
         return theta
 
     # ---- the loss of all frames
@@ -116,14 +114,15 @@ class Newton(Descent):
     def down(self, theta: Array) -> Array:
         """Minus half the gradient of the cost [P]."""
         model = self.at(theta)
-        return -self.ridge(theta) - np.sum([slope(model, p[1], self.misses(model, p, self.count)[0]) for p in self.batches], axis=0)
+        return -self.ridge(theta) - np.sum([slope(model, p.batch, self.misses(model, p, self.count)[0]) for p in self.batches], axis=0)
 
     def product(self, theta: Array, held: Array) -> Callable[[Array], Array]:
         """v [P] to (J^T J + diag(held)) v."""
-        model = self.at(theta)
+        model, share = self.at(theta), 1 / self.count
 
         def of(v: Array) -> Array:
-            parts = [slope(model, p[1], self.loss(p, along(model, p[1], v), self.count)) for p in self.batches]
+            changes = [model.along(p.batch, torch.from_numpy(v)) for p in self.batches]
+            parts = [slope(model, p.batch, loss(p.targets, c, share)) for p, c in zip(self.batches, changes, strict=True)]
             return np.sum(parts, axis=0) + held * v
 
         return of
@@ -141,7 +140,7 @@ class Newton(Descent):
     def sampled(self, theta: Array, draw: int, numbers: int) -> Array:
         """J^T J from all rows of energies and virials and as many rows of forces as `numbers` ask for: [P, P], or its diagonal."""
         model, random = self.at(theta), np.random.default_rng([self.seed, 2, draw])
-        atoms = sum(batch.atoms for _, batch in self.batches)
+        atoms = sum(part.batch.atoms for part in self.batches)
         share = min(1.0, SAMPLED * numbers / (3 * atoms))
         dense = model.size <= DENSE
         total = np.zeros((model.size, model.size) if dense else model.size)
@@ -152,22 +151,19 @@ class Newton(Descent):
 
     def rows(self, model: Model, part: Part, random: np.random.Generator, share: float) -> Array:
         """Weighted rows [m, P] of a part; those of forces are a random share, with weights that make up for it."""
-        (frames, batch), r, one = part, self.recipe, torch.ones(part[1].atoms, dtype=torch.float64)
-        flat, gradient, free = model.flat, model.kernel("gradient"), model.free
-        n = batch.offsets.diff().numpy().astype(float)
-        energy = torch.zeros(batch.structures, len(flat), dtype=torch.float64)
-        model.kernel("parameters")(batch, flat, inputs={"seed": one}, into=(None, energy), by_structure=True)
-        found = [energy[:, free].numpy() * np.sqrt(r.energy / self.count) / n[:, None]]
+        frames, batch, r = part.frames, part.batch, self.recipe
+        n = batch.offsets.diff().cpu().numpy().astype(float)
         home = np.repeat(np.arange(len(frames)), n.astype(int))
-        known = np.flatnonzero([frames[s].forces is not None for s in home])
-        if len(known) and r.forces:
-            chosen = np.sort(random.choice(known, int(np.ceil(share * len(known))), replace=False))
+        known = np.flatnonzero([frames[s].forces is not None for s in home]) if r.forces else np.zeros(0, int)
+        chosen = np.sort(random.choice(known, int(np.ceil(share * len(known))), replace=False)) if len(known) else known
+        jacobian = model.rows(batch, torch.from_numpy(chosen))
+        found = [jacobian.energy.cpu().numpy() * np.sqrt(r.energy / self.count) / n[:, None]]
+        if len(known):
             weight = np.sqrt(r.forces / (3 * self.count * n[home[chosen]]) * len(known) / len(chosen))
-            forces = force_rows(gradient, batch, flat, one, torch.from_numpy(chosen))[..., free].numpy()
-            found.append((forces * weight[:, None, None]).reshape(-1, model.size))
+            found.append((jacobian.forces.cpu().numpy() * weight[:, None, None]).reshape(-1, model.size))
         strained = np.array([f.stress is not None and f.volume is not None for f in frames])
         if strained.any() and r.virial:
-            virial = virial_rows(gradient, batch, flat, one)[:, SIX[0], SIX[1]][..., free].numpy()[strained]
+            virial = jacobian.virial.cpu().numpy()[:, SIX[0], SIX[1]][strained]
             found.append((virial * np.sqrt(r.virial / (6 * self.count)) / n[strained, None, None]).reshape(-1, model.size))
         return np.concatenate(found)
 

@@ -39,9 +39,9 @@ class Recipe:
         if min(sizes) <= 0 or min(*weights, self.warmup, self.ridge) < 0 or sum(weights) <= 0:
             raise DataError(f"{self} was asked for", "A size is not above zero, or no part of the loss has a weight", "Mend the numbers")
 
-    def squares(self, frame: Frame, count: int) -> Squares:
-        """What the squares of a frame count in the mean over `count` frames."""
-        return Squares(self.energy / count, self.forces / (3 * len(frame.symbols) * count), self.virial / (6 * count))
+    def squares(self, frame: Frame) -> Squares:
+        """What the squares of a frame count in its loss, of which a training takes the mean over frames."""
+        return Squares(self.energy, self.forces / (3 * len(frame.symbols)), self.virial / 6)
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from analysis import Factor, combine, factorize, merge
 from composer.data import Frame
 from composer.errors import DataError
 from composer.evaluate import VOIGT, chunks
 from composer.fit.coordinates import Coordinates, at
+from composer.fit.loss import Targets, missed
 from composer.fit.weights import Weights
-from composer.model import Model
+from composer.model import Jacobian, Model, Result
 from composer.model.structures import whole
 from composer.neighbors import Batch
 
@@ -27,12 +30,13 @@ OBSERVABLES = ("energy", "forces", "stress")
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one observable of one frame, divided by the shape of its target: matrix [m, K], rhs [m] (reference minus model)."""
+    """Rows of one observable of one frame, divided by the shape of its target, on the device of the model: matrix [m, K], rhs [m] (reference
+    minus model)."""
 
     observable: str
     frame: int
-    matrix: Array
-    rhs: Array
+    matrix: Tensor
+    rhs: Tensor
 
 
 @dataclass(eq=False)
@@ -52,6 +56,7 @@ class Problem:
     active: NDArray[np.bool_] = field(init=False)
     coordinates: Coordinates = field(init=False)
     _batches: list[tuple[list[int], Batch]] = field(init=False, default_factory=list)
+    _targets: list[Targets] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.coordinates = Coordinates.of(self.model)
@@ -99,33 +104,39 @@ class Problem:
 
     def rows(self, u: Array) -> Iterator[Rows]:
         """Rows at u, frame by frame."""
-        model, scale = self.at(u), self.slope(u)
-        for places, batch in self.batches():
-            result, jacobian = model(batch), model.jacobian(batch)
-            columns = [jacobian.energy.numpy(), jacobian.forces.numpy(), jacobian.virial.numpy()]
-            derivatives = [c[..., self.active] * scale for c in columns]
-            values = [result.energy.numpy(), result.forces.numpy(), result.virial.numpy()]
-            bounds = batch.offsets.numpy()
+        model, scale = self.at(u), torch.from_numpy(self.slope(u))
+        for (places, batch), targets in zip(self.batches(), self.targets(), strict=True):
+            jacobian, left = model.jacobian(batch), missed(targets, model(batch))
+            blocks = {o: self._block(o, jacobian, left, targets, scale.to(targets.sizes), u) for o in self.observables}
+            bounds = batch.offsets.tolist()
             for s, place in enumerate(places):
-                yield from self._of_frame(place, s, slice(bounds[s], bounds[s + 1]), values, derivatives, u)
+                for observable, (matrix, rhs) in blocks.items():
+                    if _has(self.frames[place], observable):
+                        own = slice(bounds[s], bounds[s + 1]) if observable == "forces" else slice(s, s + 1)
+                        yield Rows(observable, place, matrix[own].reshape(-1, self.size), rhs[own].reshape(-1))
 
-    def _of_frame(self, place: int, s: int, atoms: slice, values: list[Array], derivatives: list[Array], u: Array) -> Iterator[Rows]:
-        frame, n = self.frames[place], atoms.stop - atoms.start
-        for observable in self.observables:
-            if not _has(frame, observable):
-                continue
-            if observable == "energy":
-                matrix, rhs = derivatives[0][s : s + 1] / n, np.array([(frame.energy or 0.0) - values[0][s]]) / n
-            elif observable == "forces":
-                matrix, rhs = derivatives[1][atoms].reshape(3 * n, -1), (np.asarray(frame.forces) - values[1][atoms]).ravel()
-            else:
-                matrix = -derivatives[2][s][VOIGT] / n
-                rhs = (_virial(frame) + values[2][s])[VOIGT] / n - (np.repeat([u[-1], 0.0], 3) if self.offset else 0.0)
-            if self.offset:
-                shift = np.repeat([1.0, 0.0], 3) if observable == "stress" else np.zeros(len(rhs))
-                matrix = np.column_stack([matrix, shift])
-            shape = self.weights.shape(observable, frame)
-            yield Rows(observable, place, (matrix.T / shape).T, rhs / shape)
+    def _block(self, observable: str, jacobian: Jacobian, left: Result, targets: Targets, scale: Tensor, u: Array) -> tuple[Tensor, Tensor]:
+        """Rows of all frames of a batch: matrix [n, m, K] and rhs [n, m], of m numbers for each structure, or for each atom."""
+        each = targets.sizes[:, None]
+        match observable:
+            case "energy":
+                matrix, rhs, squares = jacobian.energy[:, None] / each[..., None], -left.energy[:, None] / each, targets.by_energy[:, None]
+            case "forces":
+                matrix, rhs, squares = jacobian.forces, -left.forces, targets.by_forces
+            case _:
+                matrix, rhs = -jacobian.virial[:, *VOIGT] / each[..., None], left.virial[:, *VOIGT] / each
+                squares = targets.by_virial[:, None]
+        weight = squares.sqrt() * self.weights.scales[observable]  # 1 / shape
+        if not self.active.all():
+            matrix = matrix[..., torch.from_numpy(self.active).to(matrix.device)]
+        matrix = matrix * (weight[..., None] * scale)
+        if self.offset:
+            one = torch.zeros_like(rhs)
+            if observable == "stress":
+                one[:, :3] = 1.0
+                rhs = rhs - u[-1] * one
+            matrix = torch.cat([matrix, (one * weight)[..., None]], dim=-1)
+        return matrix, rhs * weight
 
     def batches(self) -> list[tuple[list[int], Batch]]:
         """Places of frames and their prepared Batch, in chunks that depend on the data and P alone."""
@@ -136,6 +147,12 @@ class Problem:
                 self._batches.append((places, whole(prepared)))
         return self._batches
 
+    def targets(self) -> list[Targets]:
+        """References of the batches, and what squares count under these weights."""
+        if not self._targets:
+            self._targets = [Targets.of(self.weights.squares, [self.frames[p] for p in places], b) for places, b in self.batches()]
+        return self._targets
+
     def factors(self, u: Array, label: Callable[[int], Hashable] = lambda frame: 0) -> dict[tuple[str, Any], Factor]:
         """Factors at u by (observable, label of the frame); their rows are divided by shapes, so combine them with `scales`.
 
@@ -143,14 +160,15 @@ class Problem:
         """
         found: dict[tuple[str, Any], list[Factor]] = {}
         waiting: dict[tuple[str, Any, frozenset[str]], list[Rows]] = {}  # frames of the same elements touch the same columns
+        there = self.model.host is not self.model  # rows are reduced where they are
         with threadpool_limits(1, "blas"):
             for rows in self.rows(u):
                 key = (rows.observable, label(rows.frame), frozenset(self.frames[rows.frame].symbols))
                 waiting.setdefault(key, []).append(rows)
                 if sum(len(r.rhs) for r in waiting[key]) >= 4 * self.size:
-                    found.setdefault(key[:2], []).append(_joined(waiting.pop(key)))
+                    found.setdefault(key[:2], []).append(_joined(waiting.pop(key), there))
             for key, rest in waiting.items():
-                found.setdefault(key[:2], []).append(_joined(rest))
+                found.setdefault(key[:2], []).append(_joined(rest, there))
             return {key: merge(parts) for key, parts in sorted(found.items(), key=lambda item: str(item[0]))}
 
     def factor(self, u: Array) -> Factor:
@@ -190,22 +208,25 @@ class Problem:
         return Problem(start or self.model, [self.frames[p] for p in places], self.weights, self.offset, self.active)
 
 
-def _joined(rows: list[Rows]) -> Factor:
-    """Factor of rows; columns that are zero in all of them (other elements) take no part in the QR."""
-    matrix, rhs = np.concatenate([r.matrix for r in rows]), np.concatenate([r.rhs for r in rows])
-    used = np.asarray(matrix.any(axis=0))
-    if np.count_nonzero(used) > 0.7 * matrix.shape[1]:
-        return factorize(matrix, rhs)
-    small = factorize(matrix[:, used], rhs)
-    triangle = np.zeros((len(small.triangle), matrix.shape[1]))
-    triangle[:, used] = small.triangle
-    return Factor(triangle, small.rhs, small.rss, small.rows)
+def _joined(rows: list[Rows], there: bool) -> Factor:
+    """Factor of rows; columns that are zero in all of them (other elements) take no part in the QR. `there`: on the device of the rows."""
+    matrix, rhs = torch.cat([r.matrix for r in rows]), torch.cat([r.rhs for r in rows])
+    used = matrix.any(dim=0)
+    small = int(used.sum()) <= 0.7 * matrix.shape[1]
+    found = (reduced if there else factorize)(matrix[:, used] if small else matrix, rhs)
+    if not small:
+        return found
+    triangle = np.zeros((len(found.triangle), matrix.shape[1]))
+    triangle[:, used.cpu().numpy()] = found.triangle
+    return Factor(triangle, found.rhs, found.rss, found.rows)
+
+
+def reduced(matrix: Tensor, rhs: Tensor) -> Factor:
+    """The factor of rows [m, K] and their right-hand sides [m], by a QR on their device: only the triangle of [matrix, rhs] leaves it."""
+    triangle = torch.linalg.qr(torch.cat([matrix, rhs[:, None]], dim=1), mode="r").R.cpu().numpy()
+    found = factorize(triangle[:, :-1], triangle[:, -1])
+    return Factor(found.triangle, found.rhs, found.rss, len(rhs))
 
 
 def _has(frame: Frame, observable: str) -> bool:
     return getattr(frame, observable) is not None
-
-
-def _virial(frame: Frame) -> Array:
-    assert frame.stress is not None and frame.volume is not None
-    return frame.stress * frame.volume

@@ -21,7 +21,7 @@ def scaled(model: Model, frames: Sequence[Any]) -> Model:
     Inputs are taken at the present numbers of the model. What does not vary keeps the scale 1. Returns: a model.
     """
     labels, tables = model.expression.labels(), {}
-    batch = whole(model.prepare(list(frames)))
+    batch = whole(model.host.prepare(list(frames)))
     for term in model.expression.terms():
         stated = getattr(term, "inputs", lambda _: {})(Environment(model.species))
         for name, (ranges, node) in stated.items():

@@ -1,4 +1,4 @@
-"""Derivatives of energy, forces and virial by all parameters of a model at once."""
+"""Derivatives of energy, forces and virial by the parameters of a model: of a loss, along a direction, and all at once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.model.result import Jacobian
+from composer.model.result import Jacobian, Result
 from composer.model.rows import force_rows, virial_rows
-from composer.neighbors import Batch, all_positions, fold, virial
+from composer.model.structures import MATRIX, by_structure
+from composer.neighbors import Batch, all_positions, fold, motion, virial
+from composer.runtime.cuda_batch import DeviceBatch
 from composer.runtime.kernel import Kernel
 
-MATRIX = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # place of xx, xy, ... zz in xx, yy, zz, yz, xz, xy
+
+def gradient(
+    kernel: Callable[[str], Kernel],
+    batch: Batch,
+    flat: Tensor,
+    by_energy: Tensor | None,
+    by_forces: Tensor | None,
+    by_virial: Tensor | None,
+) -> Tensor:
+    """Gradient of a loss by the numbers `flat` [P all] on a full batch, from its slopes by energies [S], forces [N, 3] and virials [S, 3, 3]."""
+
+    def given(slope: Tensor | None, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.float64) if slope is None else slope
+
+    seed = given(by_energy, batch.structures).repeat_interleave(batch.offsets.diff())
+    moves, cell_moves = motion(batch, given(by_forces, batch.atoms, 3), given(by_virial, batch.structures, 3, 3))
+    inputs = {"seed": seed, "seed_t": torch.ones_like(seed)}
+    found = kernel("gradient")(batch, flat, inputs=inputs, moves=moves, cell_moves=cell_moves).gradient
+    assert found is not None
+    return found
+
+
+def along(kernel: Callable[[str], Kernel], batch: Batch, flat: Tensor, tangents: Tensor) -> Result:
+    """Derivatives of energies, forces and virials along a direction [P all] of the numbers `flat` on a full batch."""
+    x = all_positions(batch)
+    out = kernel("tangent")(batch, flat, x, tangents=tangents, moves=torch.zeros_like(x))
+    assert out.forces is not None
+    site = out.site["e_t"][: batch.atoms]
+    return Result(batch, by_structure(batch, site), fold(batch, out.forces), virial(batch, x, out.forces, out.cells), lambda: site)
 
 
 def jacobian(
@@ -41,8 +71,17 @@ def jacobian(
         strained[staged] = virial_rows(kernel("gradient"), batch, flat, ones)[..., staged].permute(3, 0, 1, 2)
     elif staged:
         _by_tangents(kernel("tangent"), batch, flat, staged, forces, strained)
-    volume = torch.where(batch.pbc.all(1), torch.linalg.det(batch.cells).abs(), torch.nan)
-    return Jacobian(energy[:, free], forces[free].permute(1, 2, 0), strained[free].permute(1, 2, 3, 0), volume)
+    return Jacobian(energy[:, free], forces[free].permute(1, 2, 0), strained[free].permute(1, 2, 3, 0), volumes(batch))
+
+
+def rows(kernel: Callable[[str], Kernel], batch: Batch, flat: Tensor, free: Tensor, atoms: Tensor) -> Jacobian:
+    """The Jacobian with the forces on some atoms alone [A, 3, P], row by row, of a program of one stage."""
+    one = torch.ones(batch.atoms, dtype=torch.float64)
+    energy = torch.zeros(batch.structures, len(flat), dtype=torch.float64)
+    kernel("parameters")(batch, flat, inputs={"seed": one}, into=(None, energy), by_structure=True)
+    forces = force_rows(kernel("gradient"), batch, flat, one, atoms)
+    strained = virial_rows(kernel("gradient"), batch, flat, one)
+    return Jacobian(energy[:, free], forces[..., free], strained[..., free], volumes(batch))
 
 
 def site_jacobian(kernel: Callable[[str], Kernel], batch: Batch, flat: Tensor, numbers: Tensor) -> Tensor:
@@ -59,6 +98,11 @@ def site_jacobian(kernel: Callable[[str], Kernel], batch: Batch, flat: Tensor, n
     ones = torch.ones(batch.atoms, dtype=torch.float64)
     kernel("parameters")(each, flat, all_positions(batch), inputs={"seed": ones}, into=(None, out), by_structure=True)
     return out[:, numbers]
+
+
+def volumes(batch: Batch | DeviceBatch) -> Tensor:
+    """Volumes in Å^3 [S], NaN where a structure is not periodic in three directions."""
+    return torch.where(batch.pbc.all(1), torch.linalg.det(batch.cells).abs(), torch.nan)
 
 
 def by_rows(kernel: Callable[[str], Kernel], batch: Batch, numbers: int) -> bool:

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from composer.errors import DataError
 from composer.neighbors import Batch
+from composer.runtime.cuda_batch import DeviceBatch
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
     """Energies and their derivatives for a batch of S structures and N atoms."""
 
-    batch: Batch
+    batch: Batch | DeviceBatch
     energy: Tensor  # eV [S]
     forces: Tensor  # eV/Å [N, 3]
     virial: Tensor  # eV [S, 3, 3], minus the derivative by strain

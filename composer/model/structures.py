@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ from torch import Tensor
 
 from composer.errors import DataError
 from composer.neighbors import Batch, build_batch, update
+from composer.runtime.cuda_batch import DeviceBatch
+
+AnyBatch = TypeVar("AnyBatch", Batch, DeviceBatch)
+MATRIX = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # place of xx, xy, ... zz in xx, yy, zz, yz, xz, xy
 
 
 def batch_of(structures: Any, species: tuple[str, ...], cutoff: float, skin: float, half: bool) -> Batch:
@@ -88,9 +92,9 @@ def numbered(structure: Any, place: int, species: tuple[str, ...]) -> tuple:
     )
 
 
-def whole(batch: Batch) -> Batch:
+def whole(batch: AnyBatch) -> AnyBatch:
     """The batch with each pair listed at both atoms."""
-    if not batch.half:
+    if isinstance(batch, DeviceBatch) or not batch.half:
         return batch
     offsets = batch.offsets.tolist()
     pieces = [slice(a, b) for a, b in zip(offsets, offsets[1:], strict=False)]

@@ -49,7 +49,7 @@ class Total:
 
 def totals(model: Model) -> list[Total]:
     """The sums that terms of a model want to vanish, at its present numbers."""
-    labels = model.expression.labels()
+    model, labels = model.host, model.expression.labels()
     return [_total(model, term, raw, labels[term.digest]) for term in model.expression.terms() if (raw := term.vanishing()) is not None]
 
 

@@ -121,6 +121,16 @@ class DeviceBatch:
             return site.sum(0, keepdim=True, dtype=torch.float64)
         return torch.segment_reduce(site.to(torch.float64), "sum", offsets=self.offsets, axis=0)
 
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Atom and site of every entry of the list [E]."""
+        atom = torch.repeat_interleave(torch.arange(self.atoms, device=self.device), self.count)
+        entry = torch.arange(len(atom), device=self.device) - (torch.cumsum(self.count, 0) - self.count)[atom]
+        return atom, self.index[self.first[atom] + entry * self.stride].long()
+
+    def places(self) -> Tensor:
+        """Positions of all sites [M, 3], Å."""
+        return self.x[:, :3]
+
     def _launch(self, kernel: str, items: int, **more: Tensor) -> None:
         if items:
             self.kernels[kernel](self._args(**more), -(-items // BLOCK), BLOCK)

@@ -19,6 +19,7 @@ from composer import autograd
 from composer.autograd import Outputs, as_module, call
 from composer.errors import AlgebraError
 from composer.model import Model
+from composer.model.placed import Placed
 from composer.neighbors import Batch, update
 from terms import Bond, Density, Morse, Pair, ThreeBody
 from tests.laws.subjects import TOLERANCE, assert_close, assert_columns, build, random, scattered
@@ -199,7 +200,7 @@ def test_compiler_10_higher_orders_are_refused(model: Model, batch: Batch) -> No
 
 
 def test_compiler_23_opcheck(model: Model, batch: Batch) -> None:
-    kernels = autograd._kernels(model, batch)
+    kernels = autograd._placed(model, batch)
     x, h = autograd.differentiable_positions(kernels.batch, batch.positions, batch.cells), batch.cells
     moves, strain, seed = 0.1 * random(*x.shape), 0.1 * random(*h.shape), random(batch.atoms)
     calls = {
@@ -287,10 +288,10 @@ def test_batches_and_models_travel_and_vanish(models: dict[str, Model]) -> None:
     changed = model.with_parameters(1.1 * model.theta)  # shares the kernels, and what the batch keeps
     assert not torch.equal(call(changed, batch, batch.positions, batch.cells).forces, wanted.forces)
     gc.collect()
-    known = len(autograd._Kernels.known)
+    known = len(Placed.known)
     del batch, copied
     gc.collect()
-    assert len(autograd._Kernels.known) == known - 2
+    assert len(Placed.known) == known - 2
 
 
 def test_modules_train(models: dict[str, Model]) -> None:

@@ -75,7 +75,7 @@ def test_jacobians_are_those_of_the_cpu(name: str) -> None:
 @pytest.mark.parametrize("name", ["Embedding, sqrt", "StillingerWeber", "stages", "Coulomb", "Coulomb, of the surroundings"])
 def test_deterministic_forces_are_equal_bit_for_bit(name: str) -> None:
     model = on_device(name, "float32", deterministic=True)
-    batch = model.prepare(crystal(model.model.species, 0) * (6, 6, 6))
+    batch = model.prepare(crystal(model.host.species, 0) * (6, 6, 6))
     first = model(batch).forces
     assert all(torch.equal(model(batch).forces, first) for _ in range(5))
 
@@ -83,7 +83,7 @@ def test_deterministic_forces_are_equal_bit_for_bit(name: str) -> None:
 @on_gpu
 def test_work_queued_before_and_after_a_call_keeps_its_order() -> None:
     model = on_device("Morse")
-    atoms = crystal(model.model.species, 0)
+    atoms = crystal(model.host.species, 0)
     batch = model.prepare(atoms, skin=1.0)
     evaluation = model.evaluation(batch)
     stream = torch.cuda.Stream()
@@ -96,14 +96,14 @@ def test_work_queued_before_and_after_a_call_keeps_its_order() -> None:
         batch.positions[0] -= 0.1
     stream.synchronize()
     atoms.positions[0] += 0.1
-    close(kept.cpu(), model.model(atoms).forces, 1e-11)
+    close(kept.cpu(), model.host(atoms).forces, 1e-11)
 
 
 @on_gpu
 @pytest.mark.parametrize("name", ["StillingerWeber", "Coulomb"])
 def test_a_cuda_graph_holds_an_evaluation(name: str) -> None:
     model = on_device(name)
-    atoms = crystal(model.model.species, 0) * (2, 2, 2)
+    atoms = crystal(model.host.species, 0) * (2, 2, 2)
     batch = model.prepare(atoms, skin=1.0)
     evaluation = model.evaluation(batch)
     evaluation.run()
@@ -115,7 +115,7 @@ def test_a_cuda_graph_holds_an_evaluation(name: str) -> None:
     batch.positions.copy_(torch.from_numpy(atoms.positions))
     graph.replay()
     torch.cuda.synchronize()
-    close(evaluation.forces.cpu(), model.model(atoms).forces, 1e-11)
+    close(evaluation.forces.cpu(), model.host(atoms).forces, 1e-11)
     assert int(batch.stale) == 0
 
 
@@ -131,8 +131,8 @@ def test_the_page_about_gpus_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @on_gpu
 def test_lists_of_a_large_crystal_have_the_pairs_of_the_cpu() -> None:
     model = on_device("Morse")
-    atoms = crystal(model.model.species, 0) * (12, 12, 12)
-    batch, expected = model.prepare(atoms, skin=1.0), model.model.prepare(atoms, skin=1.0)
+    atoms = crystal(model.host.species, 0) * (12, 12, 12)
+    batch, expected = model.prepare(atoms, skin=1.0), model.host.prepare(atoms, skin=1.0)
     pairs = len(expected.index) * (2 if expected.half else 1)
     assert int(batch.count.sum()) == pairs
-    close(model(batch).forces.cpu(), model.model(expected).forces, 1e-11)
+    close(model(batch).forces.cpu(), model.host(expected).forces, 1e-11)

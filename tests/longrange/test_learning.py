@@ -14,7 +14,7 @@ from torch import Tensor
 from composer.algebra import Expression
 from composer.data import Frame
 from composer.errors import DataError
-from composer.fit.loss import Loss, loss, missed, slope
+from composer.fit.loss import Loss, Targets, loss, missed, slope
 from composer.fit.recipe import Recipe
 from composer.model import Model
 from composer.model.structures import whole
@@ -149,11 +149,11 @@ def test_the_slope_of_a_loss_of_virials_by_charges() -> None:
     frame = Frame(tuple(atoms.symbols), atoms.positions, atoms.cell.array, atoms.pbc, energy=0.0, forces=np.zeros((8, 3)), stress=stress)
     model = Model(Pair(cutoff=5.0, n_max=2, inner=1.8) + Coulomb(Charges(learn="per species"), accuracy=1e-6), ["Na", "Cl"])
     theta = np.random.default_rng(0).normal(size=model.size)
-    batch, recipe = whole(model.prepare([frame])), Recipe(energy=0.0, forces=0.0, virial=1.0)
+    batch = whole(model.prepare([frame]))
+    targets = Targets.of(Recipe(energy=0.0, forces=0.0, virial=1.0).squares, [frame], batch)
 
     def found(at: np.ndarray) -> Loss:
-        change = missed([frame], batch, model.with_parameters(torch.from_numpy(at))(batch))
-        return loss(lambda frame: recipe.squares(frame, 1), [frame], batch, change)
+        return loss(targets, missed(targets, model.with_parameters(torch.from_numpy(at))(batch)))
 
     slopes = 2 * slope(model.with_parameters(torch.from_numpy(theta)), batch, found(theta))
     expected = [(found(theta + h).value - found(theta - h).value) / 2e-5 for h in 1e-5 * np.eye(model.size)]

@@ -12,7 +12,6 @@ import torch
 
 import composer
 from composer.errors import DataError
-from composer.fit.loss import along
 from composer.fit.newton import Newton, conjugate_gradients, solver
 from composer.fit.training import Recipe, Trained, train
 from composer.model import Model
@@ -50,7 +49,7 @@ def test_rows_are_columns(model: Model, frames: list, monkeypatch: pytest.Monkey
 def test_products_and_samples_are_those_of_the_jacobian(work: Newton, model: Model) -> None:
     """J^T J from all rows, and products with it, against the Jacobian written out with the weights of the loss."""
     theta, full = model.theta.numpy(), np.zeros((model.size, model.size))
-    for frames, batch in work.batches:
+    for frames, batch, _ in work.batches:
         j = model.jacobian(batch)
         for s, frame in enumerate(frames):
             n = len(frame.symbols)
@@ -70,7 +69,7 @@ def test_derivatives_along_a_direction(model: Model, work: Newton) -> None:
     """Energies, forces and virials by finite differences of the numbers."""
     batch, v = work.batches[0][1], np.random.default_rng(2).normal(size=model.size)
     ends = [work.at(model.theta.numpy() + s * 1e-5 * v)(batch) for s in (1, -1)]
-    found = along(model, batch, v)
+    found = model.along(batch, torch.from_numpy(v))
     for name in ("energy", "forces", "virial"):
         expected = (getattr(ends[0], name) - getattr(ends[1], name)).numpy() / 2e-5
         np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
@@ -149,6 +148,6 @@ def test_memory_is_estimated_before_it_is_taken(model: Model, frames: list, monk
     real = memory.ENTRY * len(batch.index) + memory.SITE * batch.sites + 8 * BLOCKS * len(model.flat)
     assert real < memory.needed(model, frames[:4]) < 3 * real
     assert memory.needed(model, frames[:4], 3) - memory.needed(model, frames[:4]) == 24 * model.size**2
-    monkeypatch.setattr(memory, "installed", lambda: 1e4)
+    monkeypatch.setattr(Model, "memory", 1e4)
     with pytest.raises(DataError, match="the machine has"):
         train(model, frames, method="newton")

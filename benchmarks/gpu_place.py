@@ -1,0 +1,112 @@
+"""Where the benchmarks of GPUs run: a device, its clock and its graphs. On the CPU (in tests) the same rows run small, with a given builder."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from composer.model import Model
+from composer.model.device import DeviceModel
+from composer.runtime.launch import Builder
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device for kernels; build compiles them (None: NVRTC); crystals have at most so many cells along an edge."""
+
+    device: str = "cuda"
+    build: Builder | None = None
+    cells: int = 1000
+
+    @property
+    def missing(self) -> str:
+        """Why nothing can be measured here, if so."""
+        return "no GPU: torch finds none" if self.device == "cuda" and not torch.cuda.is_available() else ""
+
+    @property
+    def name(self) -> str:
+        """What the device is."""
+        if self.device == "cpu":
+            return "CPU"
+        card = torch.cuda.get_device_properties(0)
+        return f"{card.name}, {card.multi_processor_count} multiprocessors, {card.total_memory / 2**30:.0f} GiB"
+
+    def model(self, model: Model, deterministic: bool = False) -> DeviceModel:
+        """The model on the device, in float32."""
+        return DeviceModel(model, self.device, "float32", deterministic, self.build)
+
+    def numbers(self, many: int, few: int = 64) -> int:
+        """`many`, or few where a CPU stands in."""
+        return many if self.device == "cuda" else min(many, few)
+
+    def seconds(self, work: Callable[[], object], repeats: int, inner: int = 5) -> float:
+        """Median seconds of `work` on the device, by its events."""
+        found = []
+        for round_ in range(repeats + 1):
+            clock = self._events() if self.device == "cuda" else _wall()
+            for _ in range(inner):
+                work()
+            if round_:
+                found.append(clock() / inner)
+            else:
+                clock()
+        return statistics.median(found)
+
+    def _events(self) -> Callable[[], float]:
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+
+        def read() -> float:
+            end.record()
+            end.synchronize()
+            return start.elapsed_time(end) / 1e3
+
+        return read
+
+    def captured(self, step: Callable[[], object]) -> Callable[[], object]:
+        """The replay of a step that was captured in a CUDA graph; the step itself on a CPU."""
+        if self.device == "cpu":
+            return step
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
+        return graph.replay
+
+    def forget(self) -> None:
+        """Give memory back that no tensor holds."""
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+@cache
+def copy_rate(here: Place) -> float:
+    """Bytes read and written in a second by a copy of 2 GB."""
+    a = torch.empty(here.numbers(2**29), device=here.device)
+    b = torch.empty_like(a)
+    return 2 * a.nbytes / here.seconds(lambda: b.copy_(a), 5)
+
+
+def matrix_rate(here: Place, repeats: int) -> tuple[float, int]:
+    """Operations in a second of a product of float32 matrices, and their size."""
+    size = here.numbers(8192)
+    a = torch.randn(size, size, device=here.device)
+    return 2 * size**3 / here.seconds(lambda: a @ a, repeats), size
+
+
+def _wall() -> Callable[[], float]:
+    start = time.perf_counter()
+    return lambda: time.perf_counter() - start
+
+
+__all__ = ["Place", "copy_rate", "matrix_rate"]
