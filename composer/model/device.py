@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -25,7 +24,6 @@ from composer.runtime.launch import Builder, device_builder
 
 if TYPE_CHECKING:
     from composer.calculator import DeviceCalculator
-    from composer.export import Export
 
 TYPES = {"float32": True, "float64": False}  # whether numbers have 4 bytes
 
@@ -244,9 +242,6 @@ class DeviceModel(Model):
 
     def plan(self, structures: Any) -> str:
         return self.host.plan(structures)
-
-    def export(self, path: str | Path, target: str | None = None) -> Export:
-        return self.host.export(path, target)
 
 
 def _rebuilt(model: Model, device: str, dtype: str, deterministic: bool) -> DeviceModel:

@@ -198,7 +198,7 @@ class Model(Numbers):
         """
         from composer.export import export
 
-        return export(self, path, target)
+        return export(self.host, path, target)
 
     def save(self, path: str | Path, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write the model to a file that `composer.read_model` reads; provenance is JSON data that is added to the model's own."""

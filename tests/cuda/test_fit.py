@@ -115,6 +115,6 @@ def test_the_fisher_report_is_that_of_the_cpu(pairs: tuple[Model, Data]) -> None
     model, data = pairs
     ours, expected = (composer.fisher(m, data) for m in (there(model), model))
     close(torch.from_numpy(ours.information), torch.from_numpy(expected.information), 1e-10)
-    assert ours.summary() == expected.summary()
+    assert ours.n_eff == pytest.approx(expected.n_eff, rel=1e-6) and ours.gauge_dimension == expected.gauge_dimension
     close(torch.from_numpy(ours.error_bars(data.frames[:2]).forces), torch.from_numpy(expected.error_bars(data.frames[:2]).forces), 1e-6)
     np.testing.assert_allclose(ours.grades(data.frames[0]), expected.grades(data.frames[0]), rtol=1e-8)
