@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import ase.build
@@ -20,7 +20,7 @@ import torch
 from ase import Atoms
 
 import composer
-from benchmarks import models, nep, peers_longrange, peers_torch, systems, training
+from benchmarks import gpu_longrange, models, nep, peers_longrange, peers_torch, systems, training
 from benchmarks.gpu_place import Place, copy_rate, matrix_rate
 from benchmarks.longrange import Salt
 from benchmarks.timing import Row
@@ -30,7 +30,6 @@ from composer.fit.scaling import scaled
 from composer.fit.training import train
 from composer.model import DeviceModel
 from composer.model.device import Evaluation
-from terms import Charges, Coulomb
 
 SKIN = 1.0  # Å
 EAGER_CELLS = 29  # cells along each edge for the eager peers: some 10^5 atoms
@@ -123,9 +122,11 @@ def cases() -> Iterator[tuple[str, float | None, str, Measure]]:
         yield f"{s.name}: list of neighbours", None, "ns/atom", _of(s, list_row)
         yield f"{s.name}: training gradient / force call", 3.0, "ns/atom", _of(s, gradient_row)
     yield "NEP training on PbTe", 20.0, "s", training_row
-    yield "mesh electrostatics, 262,144 ions, 1e-4", 1.5, "ms", mesh_row
-    yield "mesh electrostatics, 262,144 ions, 1e-4: torch-pme", None, "ms", torch_pme_row
     yield "SW 200: one step of dynamics in a CUDA graph", 60.0, "us", graph_row
+    for n, size, bar in ((24, "108,000", None), (IONS, "260,000", 1.5)):
+        yield f"mesh electrostatics, {size} ions, 1e-4", bar, "ms", partial(gpu_longrange.ions_row, n)
+    yield "mesh electrostatics, 260,000 ions, 1e-4: torch-pme", None, "ms", torch_pme_row
+    yield "mesh electrostatics, 5,000 ions, 1e-4, in a CUDA graph", 0.1, "ms", partial(gpu_longrange.graph_row, 9)
 
 
 def _of(system: System, measure: Callable[..., Row]) -> Measure:
@@ -239,12 +240,6 @@ def training_row(here: Place, name: str, bar: float | None, unit: str, repeats: 
     return Row(name, None if short(last) else seconds, None, bar, unit, note_)
 
 
-def mesh_row(here: Place, name: str, bar: float | None, unit: str, repeats: int) -> Row:
-    """Fixed charges on a lattice of rock salt that trembles: energy, forces and virial."""
-    evaluation = salt(here)
-    return Row(name, here.seconds(evaluation.run, repeats, 1) * 1e3, None, bar, unit, f"{evaluation.batch.atoms} ions, float32")
-
-
 def torch_pme_row(here: Place, name: str, bar: float | None, unit: str, repeats: int) -> Row:
     """The same ions by torch-pme, in float64, with forces and virial by autograd."""
     if not peers_longrange.present("torchpme"):
@@ -255,18 +250,13 @@ def torch_pme_row(here: Place, name: str, bar: float | None, unit: str, repeats:
         peer = peers_longrange.TorchPme(x, q, side, min(10.0, side / 2), 0.3305, 5, mesh)
         time_ = here.seconds(peer, repeats, 1) * 1e3
     return Row(
-        name, time_, here.seconds(salt(here).run, repeats, 1) * 1e3, bar, unit, f"P3M, 5 nodes, mesh {mesh}, cutoff 10 Å; the peer is ours"
+        name,
+        time_,
+        here.seconds(gpu_longrange.ions(min(IONS, here.cells), here.device)[0], repeats, 1) * 1e3,
+        bar,
+        unit,
+        f"P3M, 5 nodes, mesh {mesh}, cutoff 10 Å; the peer is ours",
     )
-
-
-@cache
-def salt(here: Place) -> Evaluation:
-    """Rock salt on the device, run once."""
-    x, q, side = Salt(min(IONS, here.cells)).arrays()
-    model = here.model(composer.compile(Coulomb(Charges({"Na": 1, "Cl": -1}), accuracy=1e-4), ["Na", "Cl"], quiet=True))
-    evaluation = model.evaluation(model.prepare(Atoms(["Na" if c > 0 else "Cl" for c in q], x, cell=[side] * 3, pbc=True), skin=SKIN))
-    evaluation.run()
-    return evaluation
 
 
 def graph_row(here: Place, name: str, bar: float | None, unit: str, repeats: int) -> Row:

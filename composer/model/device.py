@@ -162,8 +162,7 @@ class DeviceModel(Model):
             moves -= torch.einsum("sa,sab->sb", batch.places(), by_virial[home[owner]])
         strains = torch.zeros_like(batch.cells) if by_virial is None else by_virial
         inputs = {"seed": 0.0 if by_energy is None else by_energy[home], "seed_t": 1.0}
-        found = self._run("gradient", batch, inputs, moves=moves, cell_moves=-batch.cells @ strains)
-        return found.gradient.sum(1)[self._places]
+        return self._run("gradient", batch, inputs, moves=moves, cell_moves=-batch.cells @ strains).gradient.sum(1)[self._places]
 
     def along(self, batch: DeviceBatch, direction: Tensor) -> Result:
         """Derivatives of energies, forces and virials along a direction of the free parameters [P], on the device."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from composer.errors import BackendError
 from composer.model.structures import MATRIX, whole
 from composer.neighbors import Batch
 from composer.opaque import or_zeros
@@ -75,12 +74,6 @@ class DevicePlaced(Placed):
     """The same on a device. Its sites are the atoms: x are positions [N, 3], and images move with the cells h at fixed x."""
 
     def __init__(self, model: DeviceModel, batch: DeviceBatch) -> None:
-        if model.program("energies").globals:
-            raise BackendError(
-                f"{model.expression} was to be differentiated by torch on a GPU",
-                "It holds a long-range sum, whose calls inside torch are made on the CPU alone",
-                "Use model.host.call, or on the GPU model.gradient and model.jacobian",
-            )
         self.model, self.kernel, self.batch = model, model.kernel, batch  # type: ignore[assignment]
         self.home, self.owner = batch.home.long(), batch.home.new_empty(0).long()
         self.images = batch.owner.long(), batch.shift.to(torch.float64), self.home[batch.owner.long()]  # [M], [M, 3], [M]
@@ -89,7 +82,7 @@ class DevicePlaced(Placed):
     def evaluate(self, x: Tensor, h: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, kernel, out = self._run("forces", x, h, p, {})
         forces = kernel.forces(out)
-        virial = batch.by_structure(out.virials)[:, MATRIX].reshape(-1, 3, 3)
+        virial = kernel.virials(batch, out)[:, MATRIX].reshape(-1, 3, 3)
         return kernel.site(out, "e").clone(), forces, self._by_cells(h, virial - self._outer(x, forces))
 
     def gradient(self, x: Tensor, h: Tensor, p: Tensor, seed: Tensor, w: Tensor, v: Tensor, by_x: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,7 +107,7 @@ class DevicePlaced(Placed):
         batch, kernel, out = self._run("tangent", x, h, p, {"seed": seed}, dp, (w, v))
         _, pulls, cell_pulls = self.evaluate(x, h, p)
         turned = self._outer(w, pulls) + v.mT @ cell_pulls
-        half = batch.by_structure(out.virials)[:, MATRIX].reshape(-1, 3, 3)
+        half = kernel.virials(batch, out)[:, MATRIX].reshape(-1, 3, 3)
         forces = kernel.forces(out)
         whole_ = half + torch.tril(turned.mT - turned, -1)
         return kernel.site(out, "e_t").clone(), forces, self._by_cells(h, whole_ - self._outer(x, forces))
@@ -133,7 +126,8 @@ class DevicePlaced(Placed):
         buffers, real = kernel.buffers(batch), kernel.real
         kernel.give(buffers, inputs)
         sites = None if moves is None else self._moves(*moves)
-        kernel.run(batch, buffers, (p.to(real), p), None if tangents is None else tangents.to(real), sites)
+        cell_moves = None if moves is None else moves[1]
+        kernel.run(batch, buffers, (p.to(real), p), None if tangents is None else tangents.to(real), sites, cell_moves)
         return batch, kernel, buffers
 
     def _moves(self, w: Tensor, v: Tensor) -> Tensor:

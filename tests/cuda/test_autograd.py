@@ -18,7 +18,7 @@ from composer.model.device import DeviceModel
 from tests.cuda.conftest import close, crystal, model_of
 from tests.cuda.shim import shim
 
-NAMES = ("Morse", "StillingerWeber", "stages", "NEP")
+NAMES = ("Morse", "StillingerWeber", "stages", "NEP", "Coulomb, learned")
 
 
 def structures(species: tuple[str, ...]) -> list[Atoms]:
