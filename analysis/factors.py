@@ -193,11 +193,12 @@ def _join(factors: Sequence[Factor]) -> Factor:
             f"Factors were to be merged. They have {[factor.parameters for factor in factors]} parameters and right-hand "
             f"sides of shapes {[factor.rhs.shape for factor in factors]}. Build all of them from the same columns."
         )
-    target = factors[0].rhs
-    full = _stacked([np.column_stack([factor.triangle, factor.rhs]) for factor in factors])
-    size = min(sum(len(factor.rhs) for factor in factors), factors[0].parameters)
+    target, held, rows = factors[0].rhs, sum(len(factor.rhs) for factor in factors), sum(factor.rows for factor in factors)
     rss = np.sum([factor.rss for factor in factors], axis=0)
-    return _divided(full, size, target.shape[1:], rss, sum(factor.rows for factor in factors))
+    if held < factors[0].parameters:  # few rows: beside columns of zeros their triangle has gaps
+        return _reduce(np.concatenate([f.triangle for f in factors]), np.concatenate([f.rhs for f in factors]), rss, rows)
+    full = _stacked([np.column_stack([factor.triangle, factor.rhs]) for factor in factors])
+    return _divided(full, factors[0].parameters, target.shape[1:], rss, rows)
 
 
 def _stacked(parts: Sequence[FloatArray]) -> FloatArray:

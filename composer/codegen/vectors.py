@@ -70,7 +70,8 @@ class VectorNest:
             return None
         rest = prod(i.size for i in others)
         turned, summed = TURN + rest * whole_vectors(last.size), 2 * rest * last.size  # operations for eight neighbours
-        return last if turned < summed else None
+        in_line = self.stage.plan.arrays[self.node][-1] == last  # eight elements are stored together
+        return last if turned < summed and in_line else None
 
     def code(self) -> list[str]:
         begin, stop = self.stage.begin("sj"), self.stage.stop(self.index.cutoff, "sj")

@@ -2,6 +2,6 @@
 
 from composer.data.data import By, Data
 from composer.data.frame import Frame
-from composer.data.read import read_data
+from composer.data.read import BrokenFrames, read_data
 
-__all__ = ["By", "Data", "Frame", "read_data"]
+__all__ = ["BrokenFrames", "By", "Data", "Frame", "read_data"]

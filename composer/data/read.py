@@ -49,7 +49,7 @@ def read_data(
     Arguments: source (a path, the name of a shipped set, `ase.Atoms`, or a list of these), keys (where the observables are, if not
     under a usual name), species (symbols that may occur, in the order of the model), units (of "energy", "forces", "stress",
     "virial" and "length" if not eV, eV/Å, eV/Å^3, eV, Å; "-kbar" turns a pressure into a stress), unlabelled (True allows data without
-    any energy), quiet (print nothing), skip_broken (True leaves out frames that cannot be used, and says which and why, also if quiet).
+    any energy), quiet (print nothing), skip_broken (True leaves out frames that cannot be used, and says how many and why, also if quiet).
     Returns: Data in eV, Å; what is missing in a frame is None.
     Errors: DataError for files that are missing, empty, cut or foreign and for unusable frames, which it names; UnitError.
     """

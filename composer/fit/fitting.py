@@ -15,7 +15,7 @@ from analysis import Factor, group_by, sandwich_root, solve, weigh
 from analysis import merge as merge_factors
 from composer.calculator import shortest_distances
 from composer.data import By, Data
-from composer.errors import AlgebraError
+from composer.errors import AlgebraError, DataError
 from composer.evaluate import Errors, evaluate, merge
 from composer.fit import first_order
 from composer.fit.checking import check_data, check_species
@@ -89,6 +89,10 @@ def fit(
     notes, report = gaps(model, train), reporter(quiet)
     for note in notes:
         report(f"fit: warning: {note}", None)
+    if epochs is not None and by != "group":
+        raise DataError(
+            f"Epochs with by={by!r} were asked for", "Epochs hold groups of frames out", 'Write by="group", or leave epochs out'
+        )
     if epochs is not None:
         return replace(fit_epochs(model, train, epochs, weights, seed, checkpoint, quiet, method=method), notes=notes).sign(train, seed)
     made = _Fit(model, train, weights, method, seed, references, folds, ridge, stress_offset, report, restarts, neutrality, by)

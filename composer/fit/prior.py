@@ -71,6 +71,8 @@ def apart(per: str, species: int) -> Array:
     count, kinds = rows(per, species), np.array(list(itertools.product(range(species), repeat=PER[per])), dtype=int)
     if per == "unlike triplet":
         kinds = kinds[kinds[:, 1] != kinds[:, 2]]
+    if not count:
+        return np.zeros((0, 0))
     of = np.array([row(per, species, *map(int, k)) for k in kinds])
     first = kinds[[int(np.argmax(of == r)) for r in range(count)]]  # one order of each row
     both = np.prod(np.where(first[:, None] == kinds[None], 1.0, ALIKE), axis=2)  # [rows, orders]

@@ -57,6 +57,7 @@ class Problem:
     coordinates: Coordinates = field(init=False)
     _batches: list[tuple[list[int], Batch]] = field(init=False, default_factory=list)
     _targets: list[Targets] = field(init=False, default_factory=list)
+    _weighed: Weights | None = field(init=False, default=None)  # weights of the targets
 
     def __post_init__(self) -> None:
         self.coordinates = Coordinates.of(self.model)
@@ -113,7 +114,7 @@ class Problem:
                 for observable, (matrix, rhs) in blocks.items():
                     if _has(self.frames[place], observable):
                         own = slice(bounds[s], bounds[s + 1]) if observable == "forces" else slice(s, s + 1)
-                        yield Rows(observable, place, matrix[own].reshape(-1, self.size), rhs[own].reshape(-1))
+                        yield Rows(observable, place, matrix[own].reshape(-1, self.size).clone(), rhs[own].reshape(-1).clone())
 
     def _block(self, observable: str, jacobian: Jacobian, left: Result, targets: Targets, scale: Tensor, u: Array) -> tuple[Tensor, Tensor]:
         """Rows of all frames of a batch: matrix [n, m, K] and rhs [n, m], of m numbers for each structure, or for each atom."""
@@ -149,7 +150,8 @@ class Problem:
 
     def targets(self) -> list[Targets]:
         """References of the batches, and what squares count under these weights."""
-        if not self._targets:
+        if self._weighed != self.weights:
+            self._weighed = self.weights
             self._targets = [Targets.of(self.weights.squares, [self.frames[p] for p in places], b) for places, b in self.batches()]
         return self._targets
 

@@ -243,5 +243,5 @@ def remembered(name: str, key: str, program: Callable[[], Program], layout: Layo
 def _generator() -> str:
     """Fingerprint of the code generator itself."""
     home = Path(__file__).parents[1]
-    files = [*sorted((home / "ir").glob("*.py")), *sorted((home / "codegen").glob("*.*"))]
+    files = [home / "runtime" / "code.py", *sorted((home / "ir").glob("*.py")), *sorted((home / "codegen").glob("*.*"))]
     return sha256(b"".join(f.read_bytes() for f in files if f.suffix in (".py", ".cpp"))).hexdigest()

@@ -190,7 +190,7 @@ class Part:
 
     @cached_property
     def rows(self) -> Array:
-        """All rows of the folds, reduced to a triangle [columns, columns]: every point of a fit is a product with it."""
+        """All rows of the folds, reduced to a triangle [columns, columns], and those of walls that are held up: every point of a fit is a product with them."""
         up = self.held > 0.0
         walls = self.expansion.walls[up] * (self.held[up] / RISE)[:, None]
         return np.concatenate([self.expansion.triangle(self.weights, self.folds), walls])

@@ -205,7 +205,7 @@ def _negative(search: Search) -> str:
 def _call(search: Search) -> str:
     s = search.settings
     words = "".join(f"<li><code>{escape(str(w))}</code></li>" for w in sorted(s.vocabulary, key=str))
-    given = f"composer.search(data, vocabulary, start={s.start}, weights={s.weights}, max_parameters={s.max_parameters}, max_cost={s.max_cost}, folds={s.folds}, seed={s.seed})"
+    given = f"composer.search(data, vocabulary, start={s.start}, weights={s.weights}, max_parameters={s.max_parameters}, max_cost={s.max_cost}, folds={s.folds}, seed={s.seed}, by={s.by!r})"
     return f"<h2>The call</h2><p><code>{escape(given)}</code></p><p class='note'>run {search.run}</p><details><summary>{len(s.vocabulary)} words</summary><ul>{words}</ul></details>"
 
 

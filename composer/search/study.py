@@ -94,7 +94,8 @@ class Study:
     def batches(self) -> list[Batch]:
         """The prepared neighbours of every chunk, with rows of one length so that they share kernels."""
         found = [self._prepared([self.data[p] for p in places]) for places in self.pieces]
-        most = max(self.most, *(batch.max_neighbors for batch in (*found, self._walls[0])))
+        pressed = [self._walls[0]] if self.core is not None else []
+        most = max(self.most, *(batch.max_neighbors for batch in (*found, *pressed)))
         return [replace(batch, max_neighbors=most) for batch in found]
 
     def _prepared(self, structures: Sequence[Any]) -> Batch:

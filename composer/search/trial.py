@@ -31,10 +31,8 @@ Array = NDArray[np.float64]
 RIDGE = 1e-8  # strength of the prior before folds have chosen one
 BETWEEN = (1.0, 0.5, 0.2, 0.05, 0.0)  # where a fit may start, on the way from the parent to the first-order solution
 CHOICES, WORTH = 3, 0.02  # of weights and strength where numbers are multiplied, and the fall of the criterion that makes one more worth it
-FIRM, DEAR = (
-    (1.0, 4.0, 16.0, 64.0),
-    0.1,
-)  # how firmly walls that fail are held up in turn, and the rise of the criterion that is too much for it
+DEAR = 0.1  # rise of the criterion that is too much for a fit that repels
+FIRM = (1.0, 4.0, 16.0, 64.0)  # how firmly walls that fail are held up, one round after the other
 FLOOR = 1e-6  # eV/atom, eV/Å: errors below it are alike
 REFIT, LIMIT = 12, 60  # evaluations of a refit without a fold, and of a fit
 RESTS = "energy", "forces", "stress"

@@ -287,3 +287,15 @@ def test_the_face_names_what_it_offers() -> None:
     assert all(getattr(analysis, name).__name__ == name for name in analysis.__all__)
     with pytest.raises(AttributeError, match="It offers"):
         _ = analysis.nothing
+
+
+def test_few_rows_with_gaps_are_merged_whole() -> None:
+    """Rows of two kinds that touch different columns, fewer than the columns: nothing of them is lost."""
+    random = np.random.default_rng(4)
+    first, second = np.zeros((2, 6, 12))
+    first[:5, [0, 2, 3, 9]], second[:5, [1, 4, 5, 11]] = random.normal(size=(2, 5, 4))
+    rows, truth = np.concatenate([first[:5], second[:5]]), random.normal(size=12)
+    merged = analysis.merge([analysis.factorize(part[:5], part[:5] @ truth) for part in (first, second)])
+    np.testing.assert_allclose(merged.triangle.T @ merged.triangle, rows.T @ rows, atol=1e-12)
+    np.testing.assert_allclose(merged.triangle.T @ merged.rhs, rows.T @ (rows @ truth), atol=1e-12)
+    assert merged.chi2(truth) < 1e-20

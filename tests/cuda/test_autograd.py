@@ -60,7 +60,7 @@ def test_outputs_and_slopes_by_positions_cells_and_numbers_are_those_of_the_cpu(
         close(ours, expected, 1e-11)
 
 
-@pytest.mark.parametrize("name", NAMES[1:3])
+@pytest.mark.parametrize("name", NAMES[1:2])
 def test_tangents_along_all_of_them_are_those_of_the_cpu(name: str) -> None:
     make = torch.Generator().manual_seed(1)
     (_, on_host, point), (_, on_device, _) = both(name)

@@ -8,8 +8,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from composer.data import Data, Frame, read_data
-from composer.data.read import BrokenFrames
+from composer.data import BrokenFrames, Data, Frame, read_data
 from composer.errors import DataError, UnitError
 
 

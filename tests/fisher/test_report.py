@@ -234,3 +234,12 @@ def test_errors_of_a_model_print_and_name_the_worst_frame(fitted, silicon):
     assert errors.plot().axes
     with pytest.raises(DataError, match="None of the 1 frames"):
         evaluate(fitted.model, Data([dataclasses.replace(silicon[0], energy=None, forces=None, stress=None)]))
+
+
+def test_rows_follow_the_weights_that_the_report_chose(silicon: Data) -> None:
+    """Without weights the noise of the residuals takes their place, for rows that are made later, too."""
+    report = fisher(Model(Pair(cutoff=4.5, n_max=3), ["Si"]), silicon)
+    fresh = Problem(report.model, report.problem.frames, report.problem.weights, report.problem.offset)
+    start = fresh.start()
+    for found, expected in zip(report.problem.rows(start), fresh.rows(start), strict=True):
+        np.testing.assert_allclose(found.matrix, expected.matrix, rtol=1e-12)

@@ -50,7 +50,7 @@ def test_far_fragments_are_additive(molecules: list[Atoms]) -> None:
     weights = composer.Weights(energy=0.001, forces=0.01, stress=None)
     start = MODEL.with_parameters({"Coulomb.Charges.charge": [0.7, -0.5, -0.3, 0.4]})
     found = [
-        composer.fit(start, composer.read_data(molecules, quiet=True), weights, quiet=True, ridge=1e-8, folds=0, neutrality=q)
+        composer.fit(start, composer.read_data(molecules, quiet=True), weights, quiet=True, ridge=1e-12, folds=0, neutrality=q)
         for q in (None, 1e-3)
     ]
     for fitted in found:
@@ -76,4 +76,4 @@ def test_what_cannot_be_held_is_refused(options: dict, molecules: list[Atoms]) -
     with pytest.raises(DataError, match="neutrality"):
         composer.fit(MODEL, data, quiet=True, **options)
     with pytest.raises(DataError, match="no charges"):
-        composer.fit(Model(Pair(cutoff=3.0, n_max=1), MODEL.species), data, quiet=True, folds=0, ridge=1e-8, neutrality=0.1)
+        composer.fit(Model(Pair(cutoff=3.0, n_max=1), MODEL.species), data, quiet=True, folds=0, ridge=1e-12, neutrality=0.1)
