@@ -94,34 +94,19 @@ struct Groups {
   }
 };
 
-// The neighbours of W sites of one species, ordered by species and then by the smallest cutoff that holds them. Each such range has as
-// many slots as the site with most of them needs, so that the loops and the species in them are the same for all lanes.
+// The neighbours of W sites of one species. Each range has as many slots as the site with most of them needs, so that the loops and the
+// species in them are the same for all lanes.
 template <int S, int K>
-struct Neighbourhood {
-  real *d0, *d1, *d2, *len, *inv, *dt0, *dt1, *dt2, *g0, *g1, *g2, *t0, *t1, *t2, *end;
+struct Neighbourhood : Ranges<real, S, K> {
+  using Rows = Ranges<real, S, K>;
+  RANGES(Rows);
   Sites* jj;
   int32_t* tj;
   int64_t ld;
-  int count, found[W];
-  int bound[S * K + 1];
+  int found[W];
 
-  Neighbourhood(double* scratch, int64_t ld) : ld(ld), count(0) {
-    real* s = (real*)scratch;
-    d0 = s, d1 = s + ld, d2 = s + 2 * ld, len = s + 3 * ld, inv = s + 4 * ld, dt0 = s + 5 * ld, dt1 = s + 6 * ld, dt2 = s + 7 * ld;
-    g0 = s + 8 * ld, g1 = s + 9 * ld, g2 = s + 10 * ld, t0 = s + 11 * ld, t1 = s + 12 * ld, t2 = s + 13 * ld;
-    tj = (int32_t*)(s + 14 * ld), jj = (Sites*)(s + 15 * ld), end = s + 17 * ld;
-  }
-
-  int begin(int s) const { return s == 0 ? 0 : bound[s * K]; }
-  int stop(int c, int s) const { return bound[s * K + c + 1]; }
-  void zero(real* row, int) const {
-    for (int j = 0; j < count; ++j) row[j] = 0;
-  }
-  void zero_forces() {
-    zero(g0, 0);
-    zero(g1, 0);
-    zero(g2, 0);
-  }
+  Neighbourhood(double* scratch, int64_t ld)
+      : Rows((real*)scratch, ld), jj((Sites*)((real*)scratch + 15 * ld)), tj((int32_t*)((real*)scratch + 14 * ld)), ld(ld) {}
 
   // The range of each neighbour found, and room for all lanes.
   void measure(const Args& A, const Sites& i, const double* cut) {

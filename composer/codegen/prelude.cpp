@@ -113,23 +113,21 @@ static void over_blocks(const Args& A, Range range) {
   }
 }
 
-// Neighbours of one site within the largest cutoff, ordered by species and then by the smallest cutoff that holds them: the neighbours
-// of one species within one cutoff are a contiguous range.
-template <int S, int K>
-struct Neighbourhood {
-  real *d0, *d1, *d2, *len, *inv, *dt0, *dt1, *dt2, *g0, *g1, *g2, *t0, *t1, *t2, *end;
-  int32_t *jj, *tj, *key;
+// Rows of numbers of neighbours, ordered by species and then by the smallest cutoff that holds them: the neighbours of one species within
+// one cutoff are a contiguous range. Rows 14 to 16 are left to whole numbers.
+template <typename Real, int S, int K>
+struct Ranges {
+  Real *d0, *d1, *d2, *len, *inv, *dt0, *dt1, *dt2, *g0, *g1, *g2, *t0, *t1, *t2, *end;
   int count;
   int bound[S * K + 1];
 
-  Neighbourhood(double* s, int64_t ld)
+  Ranges(Real* s, int64_t ld)
       : d0(s), d1(s + ld), d2(s + 2 * ld), len(s + 3 * ld), inv(s + 4 * ld), dt0(s + 5 * ld), dt1(s + 6 * ld), dt2(s + 7 * ld),
-        g0(s + 8 * ld), g1(s + 9 * ld), g2(s + 10 * ld), t0(s + 11 * ld), t1(s + 12 * ld), t2(s + 13 * ld), end(s + 17 * ld),
-        jj((int32_t*)(s + 14 * ld)), tj((int32_t*)(s + 15 * ld)), key((int32_t*)(s + 16 * ld)), count(0) {}
+        g0(s + 8 * ld), g1(s + 9 * ld), g2(s + 10 * ld), t0(s + 11 * ld), t1(s + 12 * ld), t2(s + 13 * ld), end(s + 17 * ld), count(0) {}
 
   int begin(int s) const { return s == 0 ? 0 : bound[s * K]; }
   int stop(int c, int s) const { return bound[s * K + c + 1]; }
-  void zero(real* row, int) const {
+  void zero(Real* row, int) const {
     for (int j = 0; j < count; ++j) row[j] = 0;
   }
   void zero_forces() {
@@ -137,6 +135,20 @@ struct Neighbourhood {
     zero(g1, 0);
     zero(g2, 0);
   }
+};
+#define RANGES(Base) \
+  using Base::d0, Base::d1, Base::d2, Base::len, Base::inv, Base::dt0, Base::dt1, Base::dt2, Base::g0, Base::g1, Base::g2, Base::t0, Base::t1, \
+      Base::t2, Base::end, Base::count, Base::bound, Base::zero
+
+// Neighbours of one site within the largest cutoff.
+template <int S, int K>
+struct Neighbourhood : Ranges<real, S, K> {
+  using Rows = Ranges<real, S, K>;
+  RANGES(Rows);
+  int32_t *jj, *tj, *key;
+
+  Neighbourhood(double* s, int64_t ld)
+      : Rows(s, ld), jj((int32_t*)(s + 14 * ld)), tj((int32_t*)(s + 15 * ld)), key((int32_t*)(s + 16 * ld)) {}
 
   static int compact(const Args& A, int64_t i, double cut2, real* __restrict a0, real* __restrict a1, real* __restrict a2, int32_t* __restrict aj) {
     const double* x = A.x;

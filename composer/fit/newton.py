@@ -156,13 +156,13 @@ class Newton(Descent):
         home = np.repeat(np.arange(len(frames)), n.astype(int))
         known = np.flatnonzero([frames[s].forces is not None for s in home]) if r.forces else np.zeros(0, int)
         chosen = np.sort(random.choice(known, int(np.ceil(share * len(known))), replace=False)) if len(known) else known
-        jacobian = model.rows(batch, torch.from_numpy(chosen))
+        strained = np.array([bool(r.virial) and f.stress is not None and f.volume is not None for f in frames])
+        jacobian = model.rows(batch, torch.from_numpy(chosen), bool(strained.any()))
         found = [jacobian.energy.cpu().numpy() * np.sqrt(r.energy / self.count) / n[:, None]]
         if len(known):
             weight = np.sqrt(r.forces / (3 * self.count * n[home[chosen]]) * len(known) / len(chosen))
             found.append((jacobian.forces.cpu().numpy() * weight[:, None, None]).reshape(-1, model.size))
-        strained = np.array([f.stress is not None and f.volume is not None for f in frames])
-        if strained.any() and r.virial:
+        if strained.any():
             virial = jacobian.virial.cpu().numpy()[:, SIX[0], SIX[1]][strained]
             found.append((virial * np.sqrt(r.virial / (6 * self.count)) / n[strained, None, None]).reshape(-1, model.size))
         return np.concatenate(found)

@@ -192,7 +192,7 @@ class DeviceModel(Model):
         free = self._places
         return Jacobian(energy[:, free], forces[free].permute(1, 2, 0), strained[free].permute(1, 2, 3, 0), volumes(batch))
 
-    def rows(self, batch: DeviceBatch, atoms: Tensor) -> Jacobian:
+    def rows(self, batch: DeviceBatch, atoms: Tensor, virials: bool = True) -> Jacobian:
         """The Jacobian with the forces on some atoms alone [A, 3, P]."""
         found = self.jacobian(batch)
         return replace(found, forces=found.forces[atoms.to(self.device)])

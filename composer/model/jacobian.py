@@ -74,13 +74,14 @@ def jacobian(
     return Jacobian(energy[:, free], forces[free].permute(1, 2, 0), strained[free].permute(1, 2, 3, 0), volumes(batch))
 
 
-def rows(kernel: Callable[[str], Kernel], batch: Batch, flat: Tensor, free: Tensor, atoms: Tensor) -> Jacobian:
-    """The Jacobian with the forces on some atoms alone [A, 3, P], row by row, of a program of one stage."""
+def rows(kernel: Callable[[str], Kernel], batch: Batch, flat: Tensor, free: Tensor, atoms: Tensor, virials: bool) -> Jacobian:
+    """The Jacobian with the forces on some atoms alone [A, 3, P], row by row, of a program of one stage; without `virials` these are zero."""
     one = torch.ones(batch.atoms, dtype=torch.float64)
     energy = torch.zeros(batch.structures, len(flat), dtype=torch.float64)
     kernel("parameters")(batch, flat, inputs={"seed": one}, into=(None, energy), by_structure=True)
     forces = force_rows(kernel("gradient"), batch, flat, one, atoms)
-    strained = virial_rows(kernel("gradient"), batch, flat, one)
+    still = torch.zeros(batch.structures, 3, 3, len(flat), dtype=torch.float64)
+    strained = virial_rows(kernel("gradient"), batch, flat, one) if virials else still
     return Jacobian(energy[:, free], forces[..., free], strained[..., free], volumes(batch))
 
 

@@ -99,9 +99,9 @@ class Model(Numbers):
         batch = structures if isinstance(structures, Batch) else self.prepare(structures)
         return jacobian(self.kernel, whole(batch), self.flat, self.free, self.staged, seeds)
 
-    def rows(self, batch: Batch, atoms: Tensor) -> Jacobian:
-        """The Jacobian with the forces on some atoms alone [A, 3, P], where sites do not read scalars of others (`one_stage`)."""
-        return rows(self.kernel, whole(batch), self.flat, self.free, atoms)
+    def rows(self, batch: Batch, atoms: Tensor, virials: bool = True) -> Jacobian:
+        """The Jacobian with the forces on some atoms alone [A, 3, P], where sites do not read scalars of others (`one_stage`); zero for virials that nobody wants."""
+        return rows(self.kernel, whole(batch), self.flat, self.free, atoms, virials)
 
     def site_jacobian(self, structures: Any) -> Tensor:
         """Derivatives of the site energies by the free parameters [N, P]."""

@@ -99,40 +99,27 @@ class Kernel:
         """
         x = all_positions(batch) if positions is None else positions
         site = self._site_arrays(batch, inputs or {})
-        count = threads.count()
+        count = 1 if batch.structures == 1 and self.code.shared else threads.count()
         shared = batch.structures == 1 and count > 1
-        if shared and self.code.shared:
-            count, shared = 1, False
         block = batch.offsets if by_structure else blocks(batch, self.code.together)
         forces = torch.zeros((count if shared else 1, batch.sites, 3), dtype=torch.float64) if self.code.forces else None
         gradient = torch.zeros((len(block) - 1, self.layout.size), dtype=torch.float64) if self.code.gradient else None
-        stride = self.layout.size if self.code.gradient else 0
         if into is not None:
             forces, gradient = into
         ld = row_length(batch.max_neighbors)
-        functions = self.functions(ld)
         scratch = torch.empty(count * self.code.rows * ld, dtype=torch.float64)
         pointers = (ctypes.c_void_p * max(len(site), 1))(*(t.data_ptr() for t in site.values()))
+        species, owner, home = _sites(batch)
         args = _Args(
-            x=x.data_ptr(), species=_sites(batch)[0].data_ptr(), owner=_sites(batch)[1].data_ptr(), home=_sites(batch)[2].data_ptr(), first=batch.first.data_ptr(), index=batch.index.data_ptr(),
-            P=parameters.data_ptr(), PT=tangents.data_ptr() if tangents is not None else None, w=moves.data_ptr() if moves is not None else None,
-            site=ctypes.cast(pointers, ctypes.c_void_p), F=forces.data_ptr() if forces is not None else None,
-            G=gradient.data_ptr() if gradient is not None else None, block=block.data_ptr(), scratch=scratch.data_ptr(), blocks=len(block) - 1,
-            force_stride=3 * batch.sites if shared else 0, gradient_stride=stride,
+            x=x.data_ptr(), species=species.data_ptr(), owner=owner.data_ptr(), home=home.data_ptr(), first=batch.first.data_ptr(), index=batch.index.data_ptr(),
+            P=parameters.data_ptr(), PT=_pointer(tangents), w=_pointer(moves), site=ctypes.cast(pointers, ctypes.c_void_p), F=_pointer(forces),
+            G=_pointer(gradient), block=block.data_ptr(), scratch=scratch.data_ptr(), blocks=len(block) - 1,
+            force_stride=3 * batch.sites if shared else 0, gradient_stride=self.layout.size if self.code.gradient else 0,
             scratch_stride=self.code.rows * ld, ld=ld, threads=count,
             atoms=batch.atoms, structures=batch.structures,
         )  # fmt: skip
         bound = self._bound(batch, x, batch.cells if cells is None else cells, moves, cell_moves) if any(self.code.globals) else None
-        for stage, function in enumerate(functions):
-            function(ctypes.byref(args))
-            self._exchange(batch, site, stage)
-            if bound is not None:
-                bound.operate(
-                    self.code.globals[stage],
-                    self.code.pulls,
-                    lambda n: site[n][: batch.atoms],
-                    lambda n, v: site[n][: batch.atoms].copy_(v),
-                )
+        self._stages(args, batch, site, bound)
         if into is not None:
             return Output(dict(site), None, None)
         total = None if forces is None else forces.sum(0) if shared else forces[0]
@@ -142,6 +129,19 @@ class Kernel:
             total[: batch.atoms] -= by_x
             by_cells = -by_h
         return Output(dict(site), total, None if gradient is None else gradient.sum(0), by_cells)
+
+    def _stages(self, args: _Args, batch: Batch, site: dict[str, Tensor], bound: Bound | None) -> None:
+        """Run the stages one after the other, with what ghosts and global operations need behind each of them."""
+        for stage, function in enumerate(self.functions(args.ld)):
+            function(ctypes.byref(args))
+            self._exchange(batch, site, stage)
+            if bound is not None:
+                bound.operate(
+                    self.code.globals[stage],
+                    self.code.pulls,
+                    lambda n: site[n][: batch.atoms],
+                    lambda n, v: site[n][: batch.atoms].copy_(v),
+                )
 
     def _bound(self, batch: Batch, x: Tensor, cells: Tensor, moves: Tensor | None, cell_moves: Tensor | None) -> Bound:
         sites = sites_of(batch, x, cells)
@@ -212,6 +212,10 @@ def _sites(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         home = torch.repeat_interleave(torch.arange(batch.structures, dtype=torch.int32), batch.offsets.diff())
         batch.kept_by_list["sites"] = (batch.species[owner].contiguous(), owner.int(), home)
     return batch.kept_by_list["sites"]
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def check_species(batch: Batch, count: int) -> None:

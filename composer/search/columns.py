@@ -56,6 +56,17 @@ class Columns:
                 return self._tensor(monomial)
         return self._empty(1)
 
+    def energies(self, key: Key) -> Array:
+        """Energies of the structures alone [S, c]: what `of` gives, without the work of forces and virials."""
+        match key:
+            case ("fixed", polynomial):
+                return self._by_structure(self.value(polynomial)[:, None])
+            case ("block", multiplier, leaf):
+                return self._by_structure(self.value(multiplier)[:, None] * self._chosen(leaf, self.order.wanted.get(key)))
+            case ("tensor", monomial):
+                return self._by_structure(self._products(self._parts(monomial)))
+        return np.zeros((self.batch.structures, 1))
+
     def leaf(self, digest: str) -> Leaf:
         return self.study.leaves[self.order.leaves[digest]]
 
@@ -106,17 +117,26 @@ class Columns:
         chosen = np.arange(leaf.size) if wanted is None else np.array(wanted, dtype=int)
         found = Observables(*(a[..., chosen] * (1.0 if constant is None else constant) for a in found))
         if constant is None:
-            columns = leaf.columns(self.batch, self.theta(digest))[:, chosen]  # [N, p]
+            columns = self._chosen(digest, wanted)
             for other in multiplier.leaves:
                 forces, virial = self.pull(other, self.value(multiplier.derivative(other))[:, None] * columns)
                 found.forces[...] += forces
                 found.virial[...] += virial
         return found
 
+    def _chosen(self, digest: str, wanted: tuple[int, ...] | None) -> Array:
+        """Derivatives of a leaf's site values by its wanted numbers (None: all) [N, p]."""
+        columns = self.leaf(digest).columns(self.batch, self.theta(digest))
+        return columns if wanted is None else columns[:, np.array(wanted, dtype=int)]
+
+    def _parts(self, monomial: tuple[str, ...]) -> list[Array]:
+        """The functions of each leaf [N, p]; its values where it has no free number."""
+        parts = [self.leaf(d) for d in monomial]
+        return [p.columns(self.batch, p.start) if p.size else p.values(self.batch, p.start)[:, None] for p in parts]
+
     def _tensor(self, monomial: tuple[str, ...]) -> Observables:
         """All products of the free numbers of the leaves, the last leaf fastest."""
-        parts = [self.leaf(d) for d in monomial]
-        columns = [p.columns(self.batch, p.start) if p.size else p.values(self.batch, p.start)[:, None] for p in parts]
+        parts, columns = [self.leaf(d) for d in monomial], self._parts(monomial)
         widths = [c.shape[1] for c in columns]
         found = self._empty(int(np.prod(widths)))
         found.energy[...] = self._by_structure(self._products(columns))

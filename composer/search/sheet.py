@@ -114,7 +114,7 @@ def _of_scans(study: Study, order: Order, broken: frozenset[Key]) -> Factor:
     kept = np.flatnonzero(following != np.arange(len(following)))
     energies = _energies(study, order, batch, broken)
     assert study.core is not None
-    core = Columns(study, Order((), leaves_of(study.core)), [], batch).of(("fixed", written_out(study.core))).energy[:, 0]
+    core = Columns(study, Order((), leaves_of(study.core)), [], batch).energies(("fixed", written_out(study.core)))[:, 0]
     energies[:, _place(study, order)[REFERENCE][0]] = core
     falls = energies[kept] - energies[following[kept]]
     width = SHARE * np.abs(core[kept] - core[following[kept]]) + LEAST
@@ -136,7 +136,7 @@ def _energies(study: Study, order: Order, batch: Batch, broken: frozenset[Key]) 
     energies = np.zeros((batch.structures, sum(len(p) for p in place.values())))
     for key in order.keys:
         if key[0] in ("fixed", "block", "tensor"):
-            found = chunk.of(key).energy if key not in broken else np.zeros(1)
+            found = chunk.energies(key) if key not in broken else np.zeros(1)
             energies[:, place[key]] = np.where(np.isfinite(found), found, 0.0)
     return energies
 
