@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from composer.algebra import Expression, Term
-from composer.quantities import Environment, Node, Param, maximum, operate, read_at, sqrt, sum_over
+from composer.quantities import Environment, Node, Param, maximum, read_at, sqrt, sum_over
 from terms.charges import scoped
-from terms.longrange import check_split, split, tail, taper
+from terms.longrange import Summed, check_lengths, split, tail, taper
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Dispersion(Term):
+class Dispersion(Summed, Term):
     """E_i = -sum_j sqrt(C_i C_j) / (2 r_ij^6) over all atoms and images, finite at short distance.
 
     c6 C (eV Å^6) per species; with `scale`, a scalar s of the surroundings, C_i (1 + s_i)^2 in its place; r^-6 is replaced by r^-6 P(3, r^2/(2 damping^2)), P the lower incomplete gamma function: a constant below about
     one `damping` (Å). In any periodicity. Source: D. E. Williams, Acta Cryst. A 27, 452 (1971).
     """
 
-    accuracy: float = 1e-5
     cutoff: float | None = None
     sigma: float | None = None
     damping: float = 1.2
@@ -26,7 +25,8 @@ class Dispersion(Term):
     c6 = Param(10.0, unit="eV Å^6", per="species", positive=True, amplitude=True)
 
     def check(self) -> None:
-        check_split(self, self.accuracy, self.sigma, self.damping)
+        super().check()
+        check_lengths(self, self.sigma, self.damping)
 
     @property
     def operands(self) -> tuple[Expression, ...]:
@@ -39,4 +39,4 @@ class Dispersion(Term):
             root = root * (1 + inner.site(env))
         short = tail(6, j.r, sigma) - (tail(6, j.r, self.damping) if self.damping else 0.0)
         near = sum_over(j, read_at(root, j) * (short * maximum(j.r, 0.05) ** -6 * taper(j.r, cutoff)))
-        return -0.5 * root * (near + operate(("smooth", 6.0, sigma, self.accuracy), root))
+        return -0.5 * root * (near + self.smooth(6, sigma, root))

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from composer.algebra import Term
 from composer.errors import AlgebraError
-from composer.quantities import Environment, NeighborAtom, Node, Param, cos, maximum, operate, sum_over, total
-from terms.longrange import tail
+from composer.quantities import Environment, NeighborAtom, Node, Param, cos, maximum, sum_over, total
+from terms.longrange import Summed, tail
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class ExteriorPotential(Term):
+class ExteriorPotential(Summed, Term):
     """E_i = sum_t sum_p c_tp phi_tp, phi_tp = sum over atoms j of species t of v_p(r_ij), atoms within the cutoff fading out.
 
     v_p = V_LR (1 - f^2), f = 1 - [(1 - cos(pi r/rc))/2]^degree below the cutoff rc (Å) and 0 beyond, V_LR = r^-p P(p/2, r^2/(2 sigma^2)) with P the
@@ -26,15 +26,15 @@ class ExteriorPotential(Term):
     exponents: tuple[int, ...] = (1,)
     degree: int = 1
     squared: bool = True
-    accuracy: float = 1e-5
     coefficients = Param(0.0, unit="eV Å^p", per="ordered pair", shape=("size",), amplitude=True)
 
     def check(self) -> None:
         known = bool(self.exponents) and all(isinstance(p, int) and p in (1, 2, 4, 5, 6) for p in self.exponents)
-        if not known or self.degree < 1 or not 1e-13 <= self.accuracy <= 0.1:
+        super().check()
+        if not known or self.degree < 1:
             raise AlgebraError(
-                f"An ExteriorPotential of exponents {self.exponents}, degree {self.degree} and accuracy {self.accuracy} was asked for",
-                "Exponents are whole numbers from 1, 2, 4, 5, 6, the degree is 1 or more, the accuracy between 1e-13 and 0.1",
+                f"An ExteriorPotential of exponents {self.exponents} and degree {self.degree} was asked for",
+                "Exponents are whole numbers from 1, 2, 4, 5, 6, the degree is 1 or more",
                 "Write exponents=(1, 6), degree=1",
             )
 
@@ -58,7 +58,7 @@ class ExteriorPotential(Term):
         channel = env.table("species", lambda a: float(a == t))[()]
         inside = (1 - (0.5 - 0.5 * cos(j.r * (math.pi / self.cutoff))) ** self.degree) ** (2 if self.squared else 1)
         near = (1 - tail(p, j.r, self.sigma)) * maximum(j.r, 0.3 * self.sigma) ** -p * inside
-        return operate(("smooth", float(p), self.sigma, self.accuracy), channel) - sum_over(j, near, species=t)
+        return self.smooth(p, self.sigma, channel) - sum_over(j, near, species=t)
 
     def site(self, env: Environment) -> Node:
         return total(self.coefficients[t, n] * phi for t, n, phi in self.features(env))

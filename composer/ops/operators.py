@@ -1,4 +1,5 @@
-"""Global operations by their data: ("smooth", p, sigma, accuracy), ("excluded", p, damping) and ("mean",)."""
+"""Global operations by their data: ("smooth", p, sigma, accuracy), with (method, order, mesh) behind where these are fixed by hand,
+("excluded", p, damping) and ("mean",)."""
 
 from __future__ import annotations
 
@@ -40,6 +41,8 @@ def form(operator: tuple) -> Form:
             return Mean()
         case ["smooth", p, sigma, accuracy]:
             return Smooth(Gaussian(float(p), float(sigma)), float(accuracy))
+        case ["smooth", p, sigma, accuracy, method, order, mesh]:
+            return Smooth(Gaussian(float(p), float(sigma)), float(accuracy), method, order, None if mesh is None else tuple(mesh))
         case ["excluded", p, damping]:
             return Excluded(float(p), float(damping))
     raise BackendError(
@@ -53,8 +56,9 @@ def words(operator: tuple, sites: Sites, s: int) -> list[str]:
     """How an operation is done for the structure s, where there is something to choose: one line or none."""
     if operator[0] != "smooth":
         return []
-    _, p, sigma, accuracy = operator
-    how = Smooth(Gaussian(p, sigma), accuracy).words(sites, s)
+    smooth, (p, sigma, accuracy) = form(operator), operator[1:4]
+    assert isinstance(smooth, Smooth)
+    how = smooth.words(sites, s)
     return [f"smooth part of 1/r^{p:g}, sigma {sigma:.3g} Å, accuracy {accuracy:g}: {how}"]
 
 

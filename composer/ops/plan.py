@@ -42,7 +42,7 @@ def plan(
     """The cheaper of a sum over k and a mesh for one cell [3, 3] (Å).
 
     Arguments: cell; atoms in it; split of 1/r^p; accuracy, relative force error; method "auto", "ewald" or "mesh"; order
-    and mesh to fix these by hand.
+    and mesh to fix these by hand (of a mesh then).
     Errors: BackendError for unknown methods or orders, and for a mesh that would not fit in memory.
     """
     best = cheapest(cell, atoms, split, accuracy, method, order, mesh)
@@ -63,11 +63,18 @@ def cheapest(
         raise BackendError(f"The method {method!r} was asked for", "Known are auto, ewald, mesh and direct", 'Write method="auto"')
     if order is not None and order not in ORDERS:
         raise BackendError(f"A mesh of order {order} was asked for", "Forces need orders 4 to 8 to be smooth", "Write order=5")
+    if mesh is not None and min(mesh) < (order or ORDERS[0]):
+        raise BackendError(
+            f"A mesh of {mesh} points was asked for",
+            f"Order {order or ORDERS[0]} needs as many along each side",
+            "Write more points, or leave mesh out",
+        )
     volume = volume_of(cell)
     rho = max(atoms, 1) / volume
-    chosen = [] if method == "mesh" else [waves(cell, atoms, volume, rho, split, accuracy * SHARE)]
-    if method == "mesh" or mesh is not None or method == "auto":
-        orders = ORDERS if order is None else (order,)
+    by_hand = order is not None or mesh is not None  # then a mesh is meant
+    chosen = [] if method == "mesh" or by_hand else [waves(cell, atoms, volume, rho, split, accuracy * SHARE)]
+    if method != "ewald" or by_hand:
+        orders = [n for n in ORDERS if mesh is None or n <= min(mesh)] if order is None else [order]
         chosen += [points(cell, atoms, rho, split, accuracy * SHARE, n, mesh) for n in orders]
     return min(chosen, key=lambda c: (c.cost, c.order))
 

@@ -11,7 +11,8 @@ from ase import Atoms
 
 import composer
 from composer.algebra import Expression
-from composer.errors import AlgebraError
+from composer.algebra.reading import from_data
+from composer.errors import AlgebraError, BackendError
 from composer.fit.gauges import gauges
 from composer.model import Model
 from composer.ops import dense
@@ -119,13 +120,36 @@ def test_bad_declarations_are_named() -> None:
         (lambda: Charges(), "Exactly one of three ways"),
         (lambda: Charges({"Na": 1}, learn="per species"), "Exactly one"),
         (lambda: Coulomb({"Na": 1}), "It takes Charges"),  # type: ignore[arg-type]
-        (lambda: Coulomb(Charges({"Na": 1}), accuracy=2.0), "accuracy lies"),
+        (lambda: Coulomb(Charges({"Na": 1}), accuracy=2.0), "It lies between"),
+        (lambda: Coulomb(Charges({"Na": 1}), method="fast"), "Methods are"),
+        (lambda: Coulomb(Charges({"Na": 1}), order=3), "orders 4 to 8"),
+        (lambda: Dispersion(mesh=(8, 8)), "three numbers"),  # type: ignore[arg-type]
+        (lambda: Dispersion(method="ewald", mesh=(8, 8, 8)), "has neither"),
+        (lambda: Dispersion(damping=math.nan), "damping is 0 or above"),
         (lambda: Model(Coulomb(Charges({"Na": 1})), ["Na", "Cl"]), 'Add "Cl"'),
         (lambda: ExteriorPotential(cutoff=5.0, exponents=(3,)), "Exponents are"),
-        (lambda: Dispersion(accuracy=-1.0), "accuracy lies"),
+        (lambda: Dispersion(accuracy=-1.0), "It lies between"),
     ):
         with pytest.raises(AlgebraError, match=text):
             make()
+
+
+def test_the_way_to_sum_is_fixed_by_hand() -> None:
+    """The same energies to the accuracy, by what was asked for; a term that asks for nothing is the one it always was."""
+    atoms, charges = rock_salt(2), Charges({"Na": 1, "Cl": -1})
+    known = Model(Coulomb(charges, accuracy=1e-6), ["Na", "Cl"])
+    for how, words in (
+        ({"method": "ewald"}, "k to"),
+        ({"method": "mesh", "order": 7}, "order 7"),
+        ({"mesh": [24, 24, 27], "order": 6}, "mesh (24, 24, 27), order 6"),
+    ):
+        model = Model(Coulomb(charges, accuracy=1e-6, **how), ["Na", "Cl"])
+        assert words in model.plan(atoms) and abs(float(model(atoms).energy / known(atoms).energy) - 1) < 1e-6
+        assert from_data(model.expression.data()) == model.expression
+    assert Coulomb(charges, method="auto", order=None).digest == Coulomb(charges).digest
+    assert "method" not in Coulomb(charges).data() and "method" in Coulomb(charges, method="mesh").data()
+    with pytest.raises(BackendError, match="needs as many along each side"):
+        Model(Coulomb(charges, mesh=(4, 4, 4), order=8), ["Na", "Cl"])(atoms)
 
 
 def test_a_shift_of_learned_charges_is_a_gauge() -> None:
