@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zipfile import is_zipfile
 
 import typer
@@ -36,7 +36,7 @@ def _share(value: float) -> float:
 
 Test = Annotated[float, typer.Option(callback=_share, help="Share of the frames kept for a test; 0 keeps none.")]
 
-
+By = Annotated[Literal["group", "config_type"], typer.Option(help="What folds keep together: related frames, or whole kinds of frames.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out frames that cannot be used, and say which.")]
 
 
@@ -90,6 +90,7 @@ def fit(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes of Adam over mini-batches, for networks.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="File from which epochs that were stopped go on.")] = None,
     check: Annotated[bool, typer.Option("--check", help="First look for wrong signs, orders, units and gaps in the data.")] = False,
+    by: By = "group",
     skip_broken: SkipBroken = False,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -110,7 +111,7 @@ def fit(
     weights = given.weights if given is not None and weights is None else weights
     if out.suffix == ".txt":
         writable(start)
-    fitted = composer.fit(start, train, weights=weights, seed=seed, epochs=epochs, checkpoint=checkpoint, check=check)
+    fitted = composer.fit(start, train, weights=weights, by=by, seed=seed, epochs=epochs, checkpoint=checkpoint, check=check)
     saved = fitted.model.export(out).folder if out.suffix == ".txt" else fitted.model.save(out)
     parts = {"train": fitted.model.evaluate(train)} | ({"test": fitted.model.evaluate(rest)} if rest is not None else {})
     text = "\n\n".join(f"{name}\n{errors}" for name, errors in parts.items()) + f"\n\nwrote {saved}"
@@ -146,6 +147,7 @@ def search(
     max_parameters: Annotated[int, typer.Option(min=2, help="Most fitted numbers of a model.")] = 75,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; the result does not depend on their number.")] = None,
     test: Test = 0.2,
+    by: By = "group",
     skip_broken: SkipBroken = False,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -156,7 +158,7 @@ def search(
     for file in filter(None, (out, report)):
         make_folder_of(file)
     train, rest = _parts(data, test, seed, skip_broken)
-    given = {"budget": budget, "seconds": seconds, "max_parameters": max_parameters, "executor": workers}
+    given = {"budget": budget, "seconds": seconds, "max_parameters": max_parameters, "executor": workers, "by": by}
     result = composer.search(train, storage=storage, seed=seed, **given)
     if result.refused is not None:
         return _refused(result, report)

@@ -70,7 +70,8 @@ def test_errors_are_sentences(as_json: list[str], tmp_path: Path) -> None:
 def test_fit(tmp_path: Path) -> None:
     out = tmp_path / "pair.composer"
     weights = ["--energy", "0.01", "--forces", "0.1", "--stress", "0.02"]
-    text = call("fit", "silicon.xyz.xz", "--model", "ZBL() + Pair(cutoff=5, n_max=4)", "--out", str(out), "--json", *weights)
+    kinds = ["--by", "config_type", "--skip-broken"]
+    text = call("fit", "silicon.xyz.xz", "--model", "ZBL() + Pair(cutoff=5, n_max=4)", "--out", str(out), "--json", *weights, *kinds)
     payload = json.loads(text)
     assert payload["parameters"] == 5 and payload["test"]["all"]["energy"]["rmse"] < 1000
     assert composer.read_model(out).size == 5
@@ -85,9 +86,9 @@ def test_search_and_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 
     monkeypatch.setattr(composer, "search", search)
     out, report = tmp_path / "b.composer", tmp_path / "r.html"
-    options = ["--budget", "5", "--seed", "3", "--workers", "2", "--max-parameters", "30", "--test", "0.3"]
+    options = ["--budget", "5", "--seed", "3", "--workers", "2", "--max-parameters", "30", "--test", "0.3", "--by", "config_type"]
     payload = json.loads(call("search", "silicon.xyz.xz", "--out", str(out), "--report", str(report), *options, "--json"))
-    expected = {"budget": 5, "seed": 3, "executor": 2, "max_parameters": 30, "seconds": None, "storage": None}
+    expected = {"budget": 5, "seed": 3, "executor": 2, "max_parameters": 30, "seconds": None, "storage": None, "by": "config_type"}
     assert expected.items() <= seen.items() and 0 < seen["frames"] < 153
     assert payload["files"] == [str(out), str(report)] and out.exists() and report.exists() and "test" in payload
 
