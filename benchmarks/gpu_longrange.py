@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -12,6 +13,7 @@ from benchmarks.timing import Row
 from composer import longrange
 
 
+@cache
 def ions(n: int, device: str) -> tuple[Callable[[], object], int, str]:
     """A call that gives potentials, energy, forces and virial of 8 n^3 ions on the device; their number, and how they are summed."""
     x, q, h = Salt(n).tensors()

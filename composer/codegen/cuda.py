@@ -11,7 +11,6 @@ from pathlib import Path
 
 from composer.codegen.layout import Layout
 from composer.codegen.outputs import Output, Table
-from composer.codegen.places import rolled
 from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Schedule
 from composer.codegen.stage import Stage
@@ -134,9 +133,13 @@ class CudaStage(Stage):
         head = "{ const int sj = 0; (void)sj;" if self.species == 1 else f"for (int sj = 0; sj < {self.species}; ++sj) {{"
         return [head, start, *inner, stop, "}"]
 
+    def static_loop(self, head: str) -> str:
+        """Not written out, though all sizes are known: networks would outgrow the cache of instructions, and take the compiler twice as long."""
+        return f"ROLLED {head}"
+
     def static_loops(self, sizes: list[int], body: list[str]) -> list[str]:
-        heads = [f"for (int q{m} = 0; q{m} < {size}; ++q{m}) {{" for m, size in enumerate(sizes)]
-        return [*rolled(heads), *body, *["}"] * len(heads)]
+        heads = [self.static_loop(f"for (int q{m} = 0; q{m} < {size}; ++q{m}) {{") for m, size in enumerate(sizes)]
+        return [*heads, *body, *["}"] * len(heads)]
 
     def _table_code(self, table: Table) -> list[str]:
         return super()._table_code(table) if self.cutoffs else []  # without neighbours there is no force
