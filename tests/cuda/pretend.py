@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
+
+from composer.opaque import apart
 
 THERE = torch.device("cuda:0")
 waits: list[str] = []  # where the host waited
@@ -143,28 +145,30 @@ def _run(function: Any, args: Any, kwargs: dict) -> Any:
 @contextmanager
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The device is there; what is given lists the waits of the host since then."""
-    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: None)
-    monkeypatch.setattr(torch.cuda, "stream", lambda *_: nullcontext())
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (2**33, 2**34))
-    plain = torch.Tensor.to
+    plain, made = torch.Tensor.to, torch.tensor
+
+    def tensor(data: Any, device: Any = None, **named: Any) -> torch.Tensor:
+        return made(data, **named).to(device or "cpu")
 
     def to(tensor: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
         if given and isinstance(given[0], There) and not isinstance(tensor, There):
             return plain(tensor, given[0].dtype).to(THERE)
         return plain(tensor, *given, **named)
 
-    monkeypatch.setattr(torch.Tensor, "to", to)
-    waits.clear()
-    with Device():
+    def apart_there(run: Callable[[], Any], place: torch.device) -> Any:
+        def known() -> Any:
+            with Device():  # what is made there belongs to a thread
+                return run()
+
+        return apart(known, place)
+
+    with monkeypatch.context() as patch, Device():
+        patch.setattr(torch.Tensor, "to", to)
+        patch.setattr(torch, "tensor", tensor)
+        patch.setattr("composer.autograd.apart", apart_there)
+        patch.setattr("composer.ops.plain.form.apart", apart_there)
+        patch.setattr(torch.cuda, "_lazy_init", lambda: None)
+        patch.setattr(torch.cuda, "current_stream", lambda *_: None)
+        patch.setattr(torch.cuda, "mem_get_info", lambda *_: (2**33, 2**34))
+        waits.clear()
         yield waits
-
-
-def in_threads(run: Callable[..., Any]) -> Callable[..., Any]:
-    """The same inside of a thread of its own, where the device has to be made known again."""
-
-    def wrapped(*args: Any) -> Any:
-        with Device():
-            return run(*args)
-
-    return wrapped
