@@ -92,7 +92,7 @@ class CudaStage(Stage):
             place += len(self.near)
             rows += [f"const Row kept = scratch + {place}*ld, rows = scratch + {place + self.kept}*ld; (void)kept; (void)rows;"]
         used = "".join(f"(void){n}; " for n in names)
-        return [*start, *rows, used, f"const double cut[] = {{{', '.join(repr(c * c) for c in self.cutoffs)}}};"]
+        return [*start, *rows, used, f"const double cut[] = {{{', '.join(f'WITHIN({c * c!r})' for c in self.cutoffs)}}};"]
 
     def _gather_rows(self) -> int:
         """Rows of `Neighbourhood` in prelude.cu."""
