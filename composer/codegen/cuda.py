@@ -61,7 +61,11 @@ class CudaStage(Stage):
             *self.arrays(),
             "for (int64_t i = thread; i < A.atoms; i += threads) {",
             "const int si = A.x[i].species; (void)si;",
-            *([f"const Collected G = {{A.G + (int64_t)A.home[i] * {self.layout.size}}};"] if "parameter" in kinds and self.by_structure else []),
+            *(
+                [f"const Collected G = {{A.G + (int64_t)A.home[i] * {self.layout.size}}};"]
+                if "parameter" in kinds and self.by_structure
+                else []
+            ),
         ]
         return "\n".join([*head, *body, "}", "}"])
 

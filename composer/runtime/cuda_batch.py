@@ -229,7 +229,8 @@ def _corners(batch: DeviceBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Lowest and highest coordinates of the sites of each structure [S, 3], and how many they are [S]."""
     x, corner = batch.x[:, :3], torch.full((batch.structures, 3), torch.inf, dtype=torch.float64, device=batch.device)
     if batch.structures == 1 and batch.sites:  # a million sites would wait for each other at three numbers
-        return *(t[None] for t in torch.aminmax(x, dim=0)), torch.full((1,), batch.sites, device=batch.device)
+        low, high = torch.aminmax(x, dim=0)
+        return low[None], high[None], torch.full((1,), batch.sites, device=batch.device)
     home = batch.home[batch.owner.long()].long()
     wide = home[:, None].expand(-1, 3)
     sites = torch.zeros(batch.structures, dtype=torch.int64, device=batch.device).index_add_(0, home, torch.ones_like(home))

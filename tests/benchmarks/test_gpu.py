@@ -16,7 +16,16 @@ HERE = Place("cpu", shim, cells=3)
 
 @pytest.mark.parametrize(
     "only",
-    ["rate of the device", "kernels", "LJ 1,000,188: E", "LJ 1,000,188: eager", "LJ 1,000,188: list", "LJ 1,000,188: training", "SW 200", "mesh"],
+    [
+        "rate of the device",
+        "kernels",
+        "LJ 1,000,188: E",
+        "LJ 1,000,188: eager",
+        "LJ 1,000,188: list",
+        "LJ 1,000,188: training",
+        "SW 200",
+        "mesh",
+    ],
 )
 def test_rows_run(only: str) -> None:
     found = list(rows(only, repeats=1, here=HERE))

@@ -130,7 +130,9 @@ def _run(function: Any, args: Any, kwargs: dict) -> Any:
         _wait(f"{name} of a tensor of the host")
     elif elsewhere and not there and tensors:
         _wait(f"{name} to the device")
-    if there and (name.partition("::")[2] in WAITING or (name == "aten::index" and any(i is not None and i.dtype == torch.bool for i in args[1]))):
+    if there and (
+        name.partition("::")[2] in WAITING or (name == "aten::index" and any(i is not None and i.dtype == torch.bool for i in args[1]))
+    ):
         _wait(name)
     if name == "aten::_local_scalar_dense" and there:
         _wait("item()")

@@ -60,25 +60,31 @@ def test_derivatives_stay_on_the_device(name: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_fits_and_fisher_information_join_no_tensors_of_two_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    pair, network = Model(Morse(cutoff=4.5), ("Si",)), Model(NEP(cutoff=(4, 3.5), n_max=(0, 0), basis=(2, 2), l_max=(1, 0, 0), neurons=2), ("Si",))
+    pair, network = (
+        Model(Morse(cutoff=4.5), ("Si",)),
+        Model(NEP(cutoff=(4, 3.5), n_max=(0, 0), basis=(2, 2), l_max=(1, 0, 0), neurons=2), ("Si",)),
+    )
     data = data_of(pair.with_parameters(1.1 * pair.theta + 0.05), 6)
     with device(monkeypatch):
         fitted = composer.fit(DeviceModel(pair, THERE, "float64", build=shim), data, quiet=True)
         assert isinstance(fitted.model, DeviceModel) and fitted.model.device == THERE
         assert composer.fisher(fitted.model, data).condition > 0
-        trained = Adam(DeviceModel(network, THERE, "float32", build=shim), data.frames[:4], data.frames[4:], Recipe(epochs=1, batch=2)).run()
+        trained = Adam(
+            DeviceModel(network, THERE, "float32", build=shim), data.frames[:4], data.frames[4:], Recipe(epochs=1, batch=2)
+        ).run()
         assert isinstance(trained.model, DeviceModel)
 
 
-@pytest.mark.parametrize("method", ["mesh", "ewald"])
-def test_a_long_range_sum_waits_for_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method, periodic", [("mesh", 3), ("ewald", 3), ("auto", 2), ("auto", 1), ("auto", 0)])
+def test_a_long_range_sum_waits_for_nothing(method: str, periodic: int, monkeypatch: pytest.MonkeyPatch) -> None:
     make = torch.Generator().manual_seed(0)
     x, h = 10 * torch.rand(64, 3, generator=make, dtype=torch.float64), 10 * torch.eye(3, dtype=torch.float64)
     q = torch.tensor([1.0, -1.0] * 32, dtype=torch.float64)
-    expected = longrange.prepare(x, h, accuracy=1e-4, method=method).evaluate(x, q)
+    options = {"accuracy": 1e-4, "method": method, "periodic": [n < periodic for n in range(3)]}
+    expected = longrange.prepare(x, h, **options).evaluate(x, q, h)
     with device(monkeypatch) as waits:
         there, charges, cells = x.to(THERE), q.to(THERE), h[None].to(THERE)
-        sums = longrange.prepare(there, cells, accuracy=1e-4, method=method)
+        sums = longrange.prepare(there, cells, **options)
         waits.clear()
         values, _ = sums(sums.sites.at(there, cells), charges)  # what the operator of `evaluate` calls
         assert not waits, waits

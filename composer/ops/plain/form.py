@@ -35,5 +35,3 @@ class Plain:
 
     def _values(self, slopes: bool) -> Callable[[Tensor, Tensor, Tensor], Values]:
         return lambda x, h, u: self.function(x, h, u, slopes)
-
-
