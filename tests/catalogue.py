@@ -72,11 +72,11 @@ TERMS: dict[str, tuple[Expression, tuple[str, ...]]] = {
     "NEP with the far field": (
         NEP(
             cutoff=(4.0, 3.5),
-            n_max=(1, 0),
-            basis=(2, 2),
+            n_max=(0, 0),
+            basis=(1, 1),
             l_max=(1, 0, 0),
-            neurons=2,
-            extra=ExteriorPotential(cutoff=4.5, exponents=(1, 6), accuracy=1e-12),
+            neurons=1,
+            extra=ExteriorPotential(cutoff=4.5, exponents=(6,), accuracy=1e-12),
         ),
         TWO,
     ),

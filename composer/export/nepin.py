@@ -38,7 +38,7 @@ class NepIn:
 
 
 def read_nep_in(path: str | Path) -> NepIn:
-    """Read the keys of a nep.in.
+    """Read the keys of a nep.in, and with `zbl` the numbers of each pair from a zbl.in beside it, if there is one.
 
     The architecture becomes NEP, or ZBL + NEP; lambda_e, lambda_f and lambda_v the weights of mean squares (those of GPUMD are of their roots).
     Keys of evolution strategies are left out, and said. Errors: DataError for a file that cannot be read, a key that is unknown or given
@@ -94,19 +94,34 @@ def _file(path: Path, words: Words) -> NepFile:
     (version,), nothing = _numbers(path, words, "version", (1,)), np.zeros(0)
     return NepFile(
         version, "", tuple(species), list(zip(lengths[::2], lengths[1::2])), (0, 0), (radials, angulars), (radial, angular), tuple(l_max), neurons,
-        Network(nothing, nothing, nothing, nothing), nothing, nothing, nothing, _repulsion(path, words),
+        Network(nothing, nothing, nothing, nothing), nothing, nothing, nothing, *_repulsion(path, words, len(species)),
     )  # fmt: skip
 
 
-def _repulsion(path: Path, words: Words) -> tuple[float, ...]:
-    """Numbers of the line zbl: inner and outer, and the factor of covalent radii."""
+def _repulsion(path: Path, words: Words, species: int) -> tuple[tuple[float, ...], np.ndarray]:
+    """Numbers of the line zbl, inner and outer and the factor of covalent radii, and those of each pair [pairs, 10] in place of them."""
+    pairs = np.zeros((0, 10))
     if "zbl" not in words:
-        return ()
+        return (), pairs
     (outer,) = _numbers(path, words, "zbl", (1,), float)
+    table = path.with_name("zbl.in")
+    if table.exists():
+        return (0.0, 0.0), _pairs(table, species * (species + 1) // 2)
     if "use_typewise_cutoff_zbl" not in words:
-        return (outer / 2, outer)
+        return (outer / 2, outer), pairs
     factor = _numbers(path, words, "use_typewise_cutoff_zbl", (0, 1), float)
-    return (0.0, outer, *(factor or [0.7]))
+    return (0.0, outer, *(factor or [0.7])), pairs
+
+
+def _pairs(path: Path, count: int) -> np.ndarray:
+    """Inner, outer and four pairs (c, d) for each pair of species, in the order 1-1, 1-2, ..., 2-2, ..."""
+    try:
+        numbers = np.array(path.read_text().split(), dtype=float)
+    except (OSError, ValueError) as error:
+        raise _refusal(path, f"It cannot be: {error}", "Write ten numbers for each pair of species") from None
+    if len(numbers) != 10 * count or not np.isfinite(numbers).all():
+        raise _refusal(path, f"It holds {len(numbers)} numbers", f"Write ten for each of the {count} pairs of species, {10 * count} in all")
+    return numbers.reshape(count, 10)
 
 
 def _numbers(path: Path, words: Words, key: str, counts: tuple[int, ...], kind: type = int) -> list[Any]:

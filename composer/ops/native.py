@@ -1,4 +1,4 @@
-"""The compiled sums of `longrange.cpp`, called on tensors."""
+"""The compiled sums of `kernels/`, called on tensors."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from composer.ops.splits import Split
 from composer.runtime import threads
 from composer.runtime.build import library
 
+PARTS = ("splits", "waves", "slab", "pairs", "mesh", "calls")  # of one translation unit, in this order
 _P, _I, _D = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 
 
@@ -50,7 +51,8 @@ class _Call(ctypes.Structure):
 @functools.cache
 def compiled() -> ctypes.CDLL:
     """The library, built on first use."""
-    built = library(SPECIAL + Path(__file__).with_name("longrange.cpp").read_text(encoding="utf-8"))
+    folder = Path(__file__).with_name("kernels")
+    built = library(SPECIAL + "\n".join((folder / f"{part}.cpp").read_text(encoding="utf-8") for part in PARTS))
     for name in ("ewald", "direct", "short_range", "slab_cell", "slab", "mesh_influence", "mesh_spread", "mesh_gather"):
         getattr(built, name).argtypes, getattr(built, name).restype = [ctypes.POINTER(_Call)], None
     built.split_values.argtypes, built.split_values.restype = [ctypes.POINTER(_Split), _I, _I, _P, _P], None

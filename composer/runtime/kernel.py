@@ -145,7 +145,7 @@ class Kernel:
 
     def _bound(self, batch: Batch, x: Tensor, cells: Tensor, moves: Tensor | None, cell_moves: Tensor | None) -> Bound:
         sites = sites_of(batch, x, cells)
-        if moves is None and cell_moves is None:
+        if not any(m is not None and m.any() for m in (moves, cell_moves)):  # at rest: nothing changes along the moves
             return Bound(sites, None)
         moved = torch.zeros_like(sites.x) if moves is None else moves[: batch.atoms].contiguous()
         return Bound(sites, (moved, torch.zeros_like(cells) if cell_moves is None else cell_moves))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -85,7 +86,7 @@ def scattered(model: Model, seed: int) -> dict[str, Tensor]:
 
 
 def subjects(catalogue: Catalogue, kinds: Iterable[str] = KINDS) -> dict[str, Subject]:
-    """A subject for each expression; kernels are compiled in a few units at -O1, as many at once as there are cores."""
+    """A subject for each expression; kernels are compiled in a few units without optimisation, as many at once as there are cores."""
     found = {name: Subject(name, expression, species) for name, (expression, species) in catalogue.items()}
     batches: dict[tuple, Batch] = {}
     for subject in found.values():
@@ -105,7 +106,9 @@ def build(models: Sequence[Model], kinds: Iterable[str] = KINDS) -> None:
         for kernel in sorted((k for k in kernels if k.layout.species == count), key=lambda k: -len(k.code.text)):
             min(bins, key=lambda b: sum(len(k.code.text) for k in b)).append(kernel)
         units += [b for b in bins if b]
-    loaded = libraries([unit(kernels, kernels[0].layout.species) for kernels in units], optimize="-O1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPOSER_OPT", "-O0")  # a fifth of the time of -O1, and structures are small
+        loaded = libraries([unit(kernels, kernels[0].layout.species) for kernels in units])
     for kernels, library in zip(units, loaded):
         for kernel in kernels:
             kernel.bind(library)

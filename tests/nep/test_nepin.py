@@ -53,6 +53,18 @@ def test_defaults(tmp_path: Path) -> None:
     assert "taken as in GPUMD since 2026: n_max 6 6, basis_size 6 6" in found.said
 
 
+def test_numbers_of_each_pair_beside_it(tmp_path: Path) -> None:
+    rows = [[0.5 + 0.1 * n, 2.0 + 0.1 * n, *(0.1 * (n + m + 1) for m in range(8))] for n in range(3)]
+    (tmp_path / "zbl.in").write_text("\n".join(" ".join(map(str, row)) for row in rows))
+    found = read(tmp_path, "type 2 Te Pb\nzbl 2\nuse_typewise_cutoff_zbl\n").expression
+    pairs = tuple((a, b, *row) for (a, b), row in zip((("Te", "Te"), ("Te", "Pb"), ("Pb", "Pb")), rows))
+    assert found == NEP(cutoff=(8, 4), n_max=(6, 6), basis=(6, 6), l_max=(4, 1), neurons=30) + ZBL(switch="cosine", pairs=pairs)
+    assert ZBL(switch="cosine", pairs=pairs) not in read(tmp_path, "type 2 Te Pb").expression.terms()  # asked for by `zbl` alone
+    (tmp_path / "zbl.in").write_text("1 2 3")
+    with pytest.raises(DataError, match=r"holds 3 numbers. Write ten for each of the 3 pairs"):
+        read(tmp_path, "type 2 Te Pb\nzbl 2\n")
+
+
 WRONG = {
     "unknown key": ("type 1 Si\nneurons 30", "Line 2 has the unknown key 'neurons'"),
     "twice": ("type 1 Si\nneuron 30\nneuron 20", "Line 3 gives neuron a second time"),

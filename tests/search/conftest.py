@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -18,7 +17,6 @@ from composer.dynamics import Verdict
 from composer.model import Model
 from terms import Density, Embedding, Pair, ThreeBody
 
-os.environ.setdefault("COMPOSER_OPT", "-O1")
 SMALL, LARGE = Pair(cutoff=4.8, n_max=3, inner=1.8), Pair(cutoff=4.8, n_max=5, inner=1.8)
 ANGLES, MORE_ANGLES = ThreeBody(cutoff=3.8, n_max=2, l_max=1, inner=1.8), ThreeBody(cutoff=3.8, n_max=2, l_max=2, inner=1.8)
 CROWD = Density(cutoff=4.2, n_max=1, inner=1.8)
