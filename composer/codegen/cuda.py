@@ -138,7 +138,7 @@ class CudaStage(Stage):
         return [head, start, *inner, stop, "}"]
 
     def static_loop(self, head: str) -> str:
-        """Not written out, though all sizes are known: networks would outgrow the cache of instructions, and take the compiler twice as long."""
+        """Not written out, though all sizes are known: networks would outgrow the registers and the cache of instructions, and take the compiler longer."""
         return f"ROLLED {head}"
 
     def static_loops(self, sizes: list[int], body: list[str]) -> list[str]:
