@@ -16,14 +16,12 @@ from functools import cache, partial
 from typing import Any
 
 import ase.build
-import numpy as np
 import torch
 from ase import Atoms
 
 import composer
-from benchmarks import gpu_longrange, models, nep, peers_longrange, peers_torch, systems, training
+from benchmarks import gpu_longrange, models, nep, peers_torch, systems, training
 from benchmarks.gpu_place import Place, copy_rate, elsewhere, matrix_rate, side_by_side
-from benchmarks.longrange import Salt
 from benchmarks.timing import Row
 from composer.fit.recipe import Epoch, Recipe
 from composer.fit.scaling import scaled
@@ -136,7 +134,7 @@ def cases() -> Iterator[tuple[str, float | None, str, Measure]]:
         yield f"{s.name}: E, F, W, deterministic", None, "ns/atom", _of(s, deterministic_row)
     for s in timed:
         yield f"{s.name}: eager torch, E and F", None, "ns/atom", _of(s, eager_row)
-    yield "mesh electrostatics, 260,000 ions, 1e-4: torch-pme", None, "ms", torch_pme_row
+    yield "mesh electrostatics, 260,000 ions, 1e-4: torch-pme", None, "ms", partial(gpu_longrange.torch_pme_row, IONS)
     for s in timed:
         yield f"{s.name}: torch.compile, E and F", None, "ns/atom", _of(s, compiled_row)
 
@@ -274,25 +272,6 @@ def training_row(here: Place, name: str, bar: float | None, unit: str, repeats: 
     seconds, last = seen[-1]
     note_ = f"{last}; {seconds / last.number * 1e3:.3g} ms an epoch; stopped after {seconds:.1f} s{', short of the bar' * short(last)}"
     return Row(name, None if short(last) else seconds, None, bar, unit, note_)
-
-
-def torch_pme_row(here: Place, name: str, bar: float | None, unit: str, repeats: int) -> Row:
-    """The same ions by torch-pme, in float64, with forces and virial by autograd."""
-    if not peers_longrange.present("torchpme"):
-        raise FileNotFoundError("torch-pme is not installed: pip install torch-pme")
-    x, q, side = Salt(min(IONS, here.cells)).arrays()
-    mesh = 2 ** int(np.ceil(np.log2(side)))
-    with torch.device(here.device):
-        peer = peers_longrange.TorchPme(x, q, side, min(10.0, side / 2), 0.3305, 5, mesh)
-        time_ = here.seconds(peer, repeats, 1) * 1e3
-    return Row(
-        name,
-        time_,
-        here.seconds(gpu_longrange.ions(min(IONS, here.cells), here.device)[0], repeats, 1) * 1e3,
-        bar,
-        unit,
-        f"P3M, 5 nodes, mesh {mesh}, cutoff 10 Å; the peer is ours",
-    )
 
 
 def graph_row(here: Place, name: str, bar: float | None, unit: str, repeats: int) -> Row:
