@@ -1,7 +1,8 @@
 """Speed of the CUDA kernels on the GPU of this machine: energy, forces and virial in float32, with lists that have a skin.
 
-One call measures all rows in a few minutes. Without a GPU every row says why it is empty. Times are medians of CUDA events on one stream; that of
-a training is the wall clock.
+One call measures all rows in at most 8 minutes, those with a bar first: what is left over then says so. A row that fails says why, and the others
+go on, in processes of their own if the GPU no longer answers this one. Without a GPU every row says why it is empty. Times are medians of CUDA
+events on one stream; that of a training is the wall clock.
 """
 
 from __future__ import annotations
@@ -15,16 +16,13 @@ from functools import cache, partial
 from typing import Any
 
 import ase.build
-import numpy as np
 import torch
 from ase import Atoms
 
 import composer
-from benchmarks import gpu_longrange, models, nep, peers_longrange, peers_torch, systems, training
-from benchmarks.gpu_place import Place, copy_rate, matrix_rate
-from benchmarks.longrange import Salt
+from benchmarks import gpu_longrange, models, nep, peers_torch, systems, training
+from benchmarks.gpu_place import Place, copy_rate, elsewhere, matrix_rate, side_by_side
 from benchmarks.timing import Row
-from composer.errors import BackendError
 from composer.fit.recipe import Epoch, Recipe
 from composer.fit.scaling import scaled
 from composer.fit.training import train
@@ -38,7 +36,7 @@ DT, MASS = 0.01, 28.0
 EPOCHS, SECONDS = 2000, 60.0  # most of a training
 PUBLISHED = 0.00041, 0.0399  # eV/atom, eV/Å: errors of the published potential of PbTe on the frames it was fitted to
 IONS = 32  # cells of rock salt along an edge
-
+LIMIT = 450.0  # s, after which no row is begun
 
 GPU = Place()
 
@@ -92,41 +90,53 @@ SYSTEMS = (
 )  # fmt: skip
 
 
-def rows(only: str = "", repeats: int = 9, here: Place = GPU) -> Iterator[Row]:
-    """Measure the cases whose name contains `only`, one row each."""
+def rows(only: str = "", repeats: int = 9, here: Place = GPU, limit: float = LIMIT) -> Iterator[Row]:
+    """Measure the cases whose name contains `only` (or is what follows a =), one row each; none is begun after `limit` seconds."""
+    start, answers = time.perf_counter(), True
     for name, bar, unit, measure in cases():
-        if only.lower() not in name.lower():
+        if name != only[1:] if only.startswith("=") else only.lower() not in name.lower():
             continue
-        try:
-            row = None if here.missing else measure(here, name, bar, unit, repeats)
-            reason = here.missing
-        except (FileNotFoundError, BackendError, torch.OutOfMemoryError) as error:
-            row, reason = None, str(error).partition("\n")[0]
-        yield row or Row(name, None, None, bar, unit, reason)
-        here.forget()
+        left, row = limit - (time.perf_counter() - start), Row(name, None, None, bar, unit, here.missing)
+        if not here.missing and left <= 0:
+            row = dataclasses.replace(row, note=f"left out: {limit:.0f} s were over; add --only '={name}'")
+        elif not here.missing and not answers:
+            row = elsewhere(row, repeats, left)
+        elif not here.missing:
+            try:
+                row = measure(here, name, bar, unit, repeats)
+            except Exception as error:  # whatever it is: the other rows go on
+                row = dataclasses.replace(row, note=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            answers = here.forget()
+        yield row
 
 
 Measure = Callable[[Place, str, float | None, str, int], Row]
 
 
 def cases() -> Iterator[tuple[str, float | None, str, Measure]]:
-    """All rows: name, bar, unit, what measures."""
+    """All rows: name, bar, unit, what measures; what has a bar comes first, what compiles long comes last."""
     yield "copy rate of the device", None, "TB/s", copy_row
     yield "matrix rate of the device, float32", None, "TFLOP/s", matrix_row
+    yield "kernels of all cases, compiled side by side", None, "s", kernels_row
     for s in SYSTEMS:
         yield f"{s.name}: E, F, W", s.bar, "ns/atom", _of(s, force_row)
-        if s.energy is not None:
-            yield f"{s.name}: E, F, W, deterministic", None, "ns/atom", _of(s, deterministic_row)
-            yield f"{s.name}: eager torch, E and F", None, "ns/atom", _of(s, eager_row)
-            yield f"{s.name}: torch.compile, E and F", None, "ns/atom", _of(s, compiled_row)
-        yield f"{s.name}: list of neighbours", None, "ns/atom", _of(s, list_row)
+    yield "SW 200: one step of dynamics in a CUDA graph", 60.0, "us", graph_row
+    for n, size, bar in ((IONS, "260,000", 1.5), (24, "108,000", None)):
+        yield f"mesh electrostatics, {size} ions, 1e-4", bar, "ms", partial(gpu_longrange.ions_row, n)
+    yield "mesh electrostatics, 5,000 ions, 1e-4, in a CUDA graph", 0.1, "ms", partial(gpu_longrange.graph_row, 9)
+    for s in SYSTEMS:
         yield f"{s.name}: training gradient / force call", 3.0, "ns/atom", _of(s, gradient_row)
     yield "NEP training on PbTe", 20.0, "s", training_row
-    yield "SW 200: one step of dynamics in a CUDA graph", 60.0, "us", graph_row
-    for n, size, bar in ((24, "108,000", None), (IONS, "260,000", 1.5)):
-        yield f"mesh electrostatics, {size} ions, 1e-4", bar, "ms", partial(gpu_longrange.ions_row, n)
-    yield "mesh electrostatics, 260,000 ions, 1e-4: torch-pme", None, "ms", torch_pme_row
-    yield "mesh electrostatics, 5,000 ions, 1e-4, in a CUDA graph", 0.1, "ms", partial(gpu_longrange.graph_row, 9)
+    for s in SYSTEMS:
+        yield f"{s.name}: list of neighbours", None, "ns/atom", _of(s, list_row)
+    timed = [s for s in SYSTEMS if s.energy is not None]
+    for s in timed:
+        yield f"{s.name}: E, F, W, deterministic", None, "ns/atom", _of(s, deterministic_row)
+    for s in timed:
+        yield f"{s.name}: eager torch, E and F", None, "ns/atom", _of(s, eager_row)
+    yield "mesh electrostatics, 260,000 ions, 1e-4: torch-pme", None, "ms", partial(gpu_longrange.torch_pme_row, IONS)
+    for s in timed:
+        yield f"{s.name}: torch.compile, E and F", None, "ns/atom", _of(s, compiled_row)
 
 
 def _of(system: System, measure: Callable[..., Row]) -> Measure:
@@ -142,10 +152,34 @@ def matrix_row(here: Place, name: str, bar: float | None, unit: str, repeats: in
     return Row(name, rate / 1e12, None, bar, unit, f"{size}^3, no TF32")
 
 
+def kernels_row(here: Place, name: str, bar: float | None, unit: str, repeats: int) -> Row:
+    """What the rows below launch; a kernel that fails is met again by its row."""
+    start, kernels = time.perf_counter(), []
+    for s in SYSTEMS if here.device == "cuda" else SYSTEMS[:1]:
+        with suppress(FileNotFoundError):
+            kernels += [model_of(here, s).kernel(kind) for kind in ("forces", "gradient")]
+            if s.energy is not None:
+                kernels.append(model_of(here, s, True).kernel("forces"))
+    if here.device == "cuda":
+        trained = here.model(composer.compile(training.MODEL, ["Pb", "Te"], quiet=True))
+        kernels += [trained.kernel(kind) for kind in ("forces", "gradient")]
+    seconds = side_by_side([partial(getattr, kernel, "launches") for kernel in kernels])
+    slowest = max(zip(seconds, (k.name for k in kernels), strict=True))
+    return Row(
+        name, time.perf_counter() - start, None, bar, unit, f"{len(kernels)} kernels; the slowest, {slowest[1]}, took {slowest[0]:.0f} s"
+    )
+
+
+@cache
+def model_of(here: Place, system: System, deterministic: bool = False) -> DeviceModel:
+    """The model on the device."""
+    return here.model(system.model(), deterministic)
+
+
 @cache
 def loaded(here: Place, system: System, deterministic: bool = False) -> tuple[DeviceModel, Evaluation]:
     """The model on the device with its crystal, run once."""
-    model = here.model(system.model(), deterministic)
+    model = model_of(here, system, deterministic)
     evaluation = model.evaluation(model.prepare(system.atoms(min(system.cells, here.cells)), skin=SKIN))
     evaluation.run()
     if not bool(torch.isfinite(evaluation.energy).all()):
@@ -238,25 +272,6 @@ def training_row(here: Place, name: str, bar: float | None, unit: str, repeats: 
     seconds, last = seen[-1]
     note_ = f"{last}; {seconds / last.number * 1e3:.3g} ms an epoch; stopped after {seconds:.1f} s{', short of the bar' * short(last)}"
     return Row(name, None if short(last) else seconds, None, bar, unit, note_)
-
-
-def torch_pme_row(here: Place, name: str, bar: float | None, unit: str, repeats: int) -> Row:
-    """The same ions by torch-pme, in float64, with forces and virial by autograd."""
-    if not peers_longrange.present("torchpme"):
-        raise FileNotFoundError("torch-pme is not installed: pip install torch-pme")
-    x, q, side = Salt(min(IONS, here.cells)).arrays()
-    mesh = 2 ** int(np.ceil(np.log2(side)))
-    with torch.device(here.device):
-        peer = peers_longrange.TorchPme(x, q, side, min(10.0, side / 2), 0.3305, 5, mesh)
-        time_ = here.seconds(peer, repeats, 1) * 1e3
-    return Row(
-        name,
-        time_,
-        here.seconds(gpu_longrange.ions(min(IONS, here.cells), here.device)[0], repeats, 1) * 1e3,
-        bar,
-        unit,
-        f"P3M, 5 nodes, mesh {mesh}, cutoff 10 Å; the peer is ours",
-    )
 
 
 def graph_row(here: Place, name: str, bar: float | None, unit: str, repeats: int) -> Row:

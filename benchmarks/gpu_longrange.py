@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
+from benchmarks import peers_longrange
 from benchmarks.gpu_place import Place
 from benchmarks.longrange import Salt, asked, error
 from benchmarks.timing import Row
 from composer import longrange
 
 
+@cache
 def ions(n: int, device: str) -> tuple[Callable[[], object], int, str]:
     """A call that gives potentials, energy, forces and virial of 8 n^3 ions on the device; their number, and how they are summed."""
     x, q, h = Salt(n).tensors()
@@ -35,3 +39,16 @@ def graph_row(n: int, here: Place, name: str, bar: float | None, unit: str, repe
     call, count, how = ions(min(n, here.cells), here.device)
     time, eager = here.seconds(here.captured(call), repeats, 50), here.seconds(call, repeats, 5)
     return Row(name, time * 1e3, None, bar, unit, f"{count} ions, {eager * 1e3:.2f} ms without a graph; {how}")
+
+
+def torch_pme_row(n: int, here: Place, name: str, bar: float | None, unit: str, repeats: int) -> Row:
+    """The same ions by torch-pme, in float64, with forces and virial by autograd."""
+    if not peers_longrange.present("torchpme"):
+        raise FileNotFoundError("torch-pme is not installed: pip install torch-pme")
+    x, q, side = Salt(min(n, here.cells)).arrays()
+    mesh = 2 ** math.ceil(math.log2(side))
+    with torch.device(here.device):
+        peer = peers_longrange.TorchPme(x, q, side, min(10.0, side / 2), 0.3305, 5, mesh)
+        time = here.seconds(peer, repeats, 1)
+    ours = here.seconds(ions(min(n, here.cells), here.device)[0], repeats, 1)
+    return Row(name, time * 1e3, ours * 1e3, bar, unit, f"P3M, 5 nodes, mesh {mesh}, cutoff 10 Å; the peer is ours")

@@ -13,7 +13,6 @@ Cells h at fixed sites matter to global operations alone; without one G is zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from composer.errors import AlgebraError
 from composer.model.placed import Placed
 from composer.neighbors import Batch, differentiable_positions
-from composer.opaque import last, one_by_one, or_zeros
+from composer.opaque import apart, last, one_by_one, or_zeros
 
 if TYPE_CHECKING:
     from composer.model import Model
@@ -89,8 +88,7 @@ def _flat(model: Model, parameters: Mapping[str, Tensor] | Tensor | None, free: 
 def _placed(model: Model, batch: Batch) -> Placed:
     family = ("autograd", id(model._kernels))  # of models that share their kernels, which what is kept keeps alive
     if family not in batch.kept:
-        with ThreadPoolExecutor(1) as pool:  # transforms and traces of torch belong to a thread: elsewhere, what is kept is plain tensors
-            batch.kept[family] = pool.submit(model.placed, batch).result()
+        batch.kept[family] = apart(lambda: model.placed(batch), batch.positions.device)  # elsewhere, what is kept is plain tensors
     return batch.kept[family]
 
 

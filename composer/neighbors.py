@@ -75,6 +75,11 @@ class Batch:
         return len(self.species)
 
     @property
+    def open(self) -> tuple[int, ...]:
+        """Structures that are not periodic in three directions."""
+        return tuple((~self.pbc.all(1)).nonzero().flatten().tolist())
+
+    @property
     def ghosts(self) -> int:
         """The number G of ghosts."""
         return len(self.ghost_owner)

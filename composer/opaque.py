@@ -1,8 +1,9 @@
-"""What operators that torch does not look into share: a rule of vmap, tangents that are missing, derivatives that end."""
+"""What operators that torch does not look into share: a rule of vmap, tangents that are missing, derivatives that end, a thread of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -27,6 +28,18 @@ def one_by_one(operator: Callable[..., Any]) -> Callable[..., Any]:
 def or_zeros(given: Tensor | None, like: Tensor) -> Tensor:
     """A tangent or slope, zeros where there is none."""
     return torch.zeros_like(like) if given is None else given
+
+
+def apart(run: Callable[[], Any], device: torch.device) -> Any:
+    """What `run` gives in a thread of its own, on the caller's stream: transforms and traces of torch belong to a thread."""
+    stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+
+    def there() -> Any:
+        with torch.no_grad(), torch.cuda.stream(stream):
+            return run()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(there).result()
 
 
 def last(refusal: Callable[[], ComposerError]) -> type[torch.autograd.Function]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from composer.codegen.layout import Layout
 from composer.codegen.outputs import Output, Table
-from composer.codegen.places import rolled
 from composer.codegen.program import field_name
 from composer.codegen.schedule import Nest, Schedule
 from composer.codegen.stage import Stage
@@ -62,7 +61,11 @@ class CudaStage(Stage):
             *self.arrays(),
             "for (int64_t i = thread; i < A.atoms; i += threads) {",
             "const int si = A.x[i].species; (void)si;",
-            *([f"const Collected G = {{A.G + A.home[i] * {self.layout.size}}};"] if "parameter" in kinds and self.by_structure else []),
+            *(
+                [f"const Collected G = {{A.G + (int64_t)A.home[i] * {self.layout.size}}};"]
+                if "parameter" in kinds and self.by_structure
+                else []
+            ),
         ]
         return "\n".join([*head, *body, "}", "}"])
 
@@ -93,7 +96,7 @@ class CudaStage(Stage):
             place += len(self.near)
             rows += [f"const Row kept = scratch + {place}*ld, rows = scratch + {place + self.kept}*ld; (void)kept; (void)rows;"]
         used = "".join(f"(void){n}; " for n in names)
-        return [*start, *rows, used, f"const double cut[] = {{{', '.join(repr(c * c) for c in self.cutoffs)}}};"]
+        return [*start, *rows, used, f"const double cut[] = {{{', '.join(f'WITHIN({c * c!r})' for c in self.cutoffs)}}};"]
 
     def _gather_rows(self) -> int:
         """Rows of `Neighbourhood` in prelude.cu."""
@@ -134,9 +137,13 @@ class CudaStage(Stage):
         head = "{ const int sj = 0; (void)sj;" if self.species == 1 else f"for (int sj = 0; sj < {self.species}; ++sj) {{"
         return [head, start, *inner, stop, "}"]
 
+    def static_loop(self, head: str) -> str:
+        """Not written out, though all sizes are known: networks would outgrow the registers and the cache of instructions, and take the compiler longer."""
+        return f"ROLLED {head}"
+
     def static_loops(self, sizes: list[int], body: list[str]) -> list[str]:
-        heads = [f"for (int q{m} = 0; q{m} < {size}; ++q{m}) {{" for m, size in enumerate(sizes)]
-        return [*rolled(heads), *body, *["}"] * len(heads)]
+        heads = [self.static_loop(f"for (int q{m} = 0; q{m} < {size}; ++q{m}) {{") for m, size in enumerate(sizes)]
+        return [*heads, *body, *["}"] * len(heads)]
 
     def _table_code(self, table: Table) -> list[str]:
         return super()._table_code(table) if self.cutoffs else []  # without neighbours there is no force

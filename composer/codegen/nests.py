@@ -238,7 +238,7 @@ class RangeNest:
         out = []
         if full:
             out += [
-                f"for (int {v} = 0; {v} < {full}; {v} += {width}) {{",
+                self.stage.static_loop(f"for (int {v} = 0; {v} < {full}; {v} += {width}) {{"),
                 *self._blocks(rest, {**ranges, index.key: v}, [*tile, (index, v, width)]),
                 "}",
             ]

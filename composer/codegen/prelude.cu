@@ -24,6 +24,14 @@ typedef unsigned long long Force;
 typedef real Force;
 #endif
 
+// The square below which a neighbour is within a cutoff. Functions that end with exp(1/(r - cutoff)) have a pole there, on which float32 must not
+// round: a part of 10^-6 of the cutoff is left out, at which they are zero.
+#ifdef SINGLE
+#define WITHIN(square) ((square) * (1 - 0x1p-19))
+#else
+#define WITHIN(square) (square)
+#endif
+
 struct Args {
   const Site* x;         // [sites], atoms first
   const int32_t* home;   // [atoms] structure

@@ -133,6 +133,10 @@ class Stage(Values, ABC):
                 out += self.site_lines(node, level)
         return out
 
+    def static_loop(self, head: str) -> str:
+        """The head of a loop over a static range."""
+        return head
+
     def static_loops(self, sizes: list[int], body: list[str]) -> list[str]:
         """Loops q0, q1, ... over static ranges."""
         return in_vectors(sizes, body)
@@ -255,7 +259,7 @@ class Stage(Values, ABC):
         (text,) = block.emit([output.node])
         target = f"G[{self.layout.text(name, kinds, idx, species, ranges)}] += {self.total(text)};"
         head = [f"for (int {ranges[i.key]} = 0; {ranges[i.key]} < {i.size}; ++{ranges[i.key]}) {{" for i in wanted]
-        return ["{", *head, *block.lines, target, *["}"] * len(head), "}"]
+        return ["{", *map(self.static_loop, head), *block.lines, target, *["}"] * len(head), "}"]
 
 
 __all__ = ["Stage"]

@@ -17,7 +17,7 @@ from composer.model.jacobian import volumes
 from composer.model.model import Model
 from composer.model.placed import DevicePlaced
 from composer.model.result import Jacobian, Result
-from composer.model.structures import MATRIX, excluded_pairs, listed, numbered
+from composer.model.structures import excluded_pairs, listed, matrices, numbered
 from composer.runtime.cuda_batch import DeviceBatch, device_batch
 from composer.runtime.cuda_kernel import Buffers, CudaKernel
 from composer.runtime.launch import Builder, device_builder
@@ -49,8 +49,8 @@ class DeviceModel(Model):
             )
         self.__dict__.update(model.host.__dict__)
         self._on_host, self._kernels = self._kernels, {}
-        self.builder = device_builder(device) if build is None else build
-        self.device, self.single, self.deterministic = torch.device(device), TYPES[dtype], deterministic
+        self.builder, self.device = device_builder(device) if build is None else (build, torch.device(device))
+        self.single, self.deterministic = TYPES[dtype], deterministic
 
     # ---- numbers
 
@@ -171,7 +171,7 @@ class DeviceModel(Model):
         still = torch.zeros(batch.sites, 3, dtype=torch.float64, device=self.device)
         found, kernel = self._run("tangent", batch, {}, tangents, still), self.kernel("tangent")
         site = kernel.site(found, "e_t")
-        virial = kernel.virials(batch, found)[:, MATRIX].reshape(-1, 3, 3)
+        virial = matrices(kernel.virials(batch, found))
         return Result(batch, batch.by_structure(site), kernel.forces(found), virial, lambda: site)
 
     def jacobian(self, structures: Any, seeds: Tensor | None = None) -> Jacobian:
@@ -188,7 +188,7 @@ class DeviceModel(Model):
             columns = self._run("columns", batch, inputs)
             forces, voigt, staged = columns.columns, columns.voigt, self.staged
         self._by_tangents(batch, staged, forces, voigt)
-        strained = voigt[:, :, MATRIX].reshape(-1, batch.structures, 3, 3)
+        strained = matrices(voigt)
         free = self._places
         return Jacobian(energy[:, free], forces[free].permute(1, 2, 0), strained[free].permute(1, 2, 3, 0), volumes(batch))
 

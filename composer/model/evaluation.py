@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from composer.model.structures import MATRIX
+from composer.model.structures import matrices
 from composer.runtime.cuda_batch import DeviceBatch
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Evaluation:
     @property
     def virial(self) -> Tensor:
         """Virials -dE/dstrain in eV [S, 3, 3]."""
-        return self.kernel.virials(self.batch, self.buffers)[:, MATRIX].reshape(-1, 3, 3)
+        return matrices(self.kernel.virials(self.batch, self.buffers))
 
 
 __all__ = ["Evaluation"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer.model.result import Jacobian, Result
 from composer.model.rows import force_rows, virial_rows
-from composer.model.structures import MATRIX, by_structure
+from composer.model.structures import by_structure, matrices
 from composer.neighbors import Batch, all_positions, fold, motion, virial
 from composer.runtime.cuda_batch import DeviceBatch
 from composer.runtime.kernel import Kernel
@@ -65,7 +65,7 @@ def jacobian(
         staged = free.nonzero().flatten().tolist()
     else:
         kernel("columns")(batch, flat, inputs={"seed": ones}, into=(forces, voigt))
-    strained = voigt[:, :, MATRIX].reshape(-1, batch.structures, 3, 3)
+    strained = matrices(voigt)
     if staged and by_rows(kernel, batch, len(staged)):
         forces[staged] = force_rows(kernel("gradient"), batch, flat, ones)[..., staged].permute(2, 0, 1)
         strained[staged] = virial_rows(kernel("gradient"), batch, flat, ones)[..., staged].permute(3, 0, 1, 2)

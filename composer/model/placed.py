@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from composer.model.structures import MATRIX, whole
+from composer.model.structures import matrices, whole
 from composer.neighbors import Batch
 from composer.opaque import or_zeros
 from composer.runtime.cuda_batch import DeviceBatch
@@ -82,7 +82,7 @@ class DevicePlaced(Placed):
     def evaluate(self, x: Tensor, h: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, kernel, out = self._run("forces", x, h, p, {})
         forces = kernel.forces(out)
-        virial = kernel.virials(batch, out)[:, MATRIX].reshape(-1, 3, 3)
+        virial = matrices(kernel.virials(batch, out))
         return kernel.site(out, "e").clone(), forces, self._by_cells(h, virial - self._outer(x, forces))
 
     def gradient(self, x: Tensor, h: Tensor, p: Tensor, seed: Tensor, w: Tensor, v: Tensor, by_x: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,7 +107,7 @@ class DevicePlaced(Placed):
         batch, kernel, out = self._run("tangent", x, h, p, {"seed": seed}, dp, (w, v))
         _, pulls, cell_pulls = self.evaluate(x, h, p)
         turned = self._outer(w, pulls) + v.mT @ cell_pulls
-        half = kernel.virials(batch, out)[:, MATRIX].reshape(-1, 3, 3)
+        half = matrices(kernel.virials(batch, out))
         forces = kernel.forces(out)
         whole_ = half + torch.tril(turned.mT - turned, -1)
         return kernel.site(out, "e_t").clone(), forces, self._by_cells(h, whole_ - self._outer(x, forces))

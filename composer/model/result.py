@@ -27,10 +27,9 @@ class Result:
     @property
     def stress(self) -> Tensor:
         """Stress dE/dstrain / V in eV/Å^3 [S, 3, 3], positive under tension; refused for structures without three periodic directions."""
-        open_ = (~self.batch.pbc.all(1)).nonzero().flatten().tolist()
-        if open_:
+        if self.batch.open:
             raise DataError(
-                f"The stress of structure {open_[0]} was asked for. It is not periodic in three directions, so it has no volume. Use .virial (eV) instead."
+                f"The stress of structure {self.batch.open[0]} was asked for. It is not periodic in three directions, so it has no volume. Use .virial (eV) instead."
             )
         volume = torch.linalg.det(self.batch.cells).abs()
         return -self.virial / volume[:, None, None]

@@ -16,7 +16,6 @@ from composer.neighbors import Batch, build_batch, update
 from composer.runtime.cuda_batch import DeviceBatch
 
 AnyBatch = TypeVar("AnyBatch", Batch, DeviceBatch)
-MATRIX = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # place of xx, xy, ... zz in xx, yy, zz, yz, xz, xy
 
 
 def batch_of(structures: Any, species: tuple[str, ...], cutoff: float, skin: float, half: bool) -> Batch:
@@ -90,6 +89,12 @@ def numbered(structure: Any, place: int, species: tuple[str, ...]) -> tuple:
         np.asarray(structure.cell[:], dtype=float),
         np.asarray(structure.pbc, dtype=bool),
     )
+
+
+def matrices(voigt: Tensor) -> Tensor:
+    """Symmetric matrices [..., 3, 3] from their xx, yy, zz, yz, xz, xy [..., 6]; without an index, for which the host would wait for a device."""
+    xx, yy, zz, yz, xz, xy = voigt.unbind(-1)
+    return torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], -1).unflatten(-1, (3, 3))
 
 
 def whole(batch: AnyBatch) -> AnyBatch:

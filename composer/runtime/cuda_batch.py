@@ -66,6 +66,7 @@ class DeviceBatch:
     index: Tensor  # int32
     stale: Tensor  # int32 [1]
     max_neighbors: int
+    open: tuple[int, ...]  # structures that are not periodic in three directions
     stride: int = SLICE
     excluded: Tensor | None = None  # int64 [E, 2] on the host, pairs of atoms that charges leave out, if the structures name any
     kept: dict[tuple, Any] = field(default_factory=dict, repr=False)  # what is worked out once for a list
@@ -169,6 +170,7 @@ def device_batch(structures: Sequence[Structure], cutoff: float, skin: float, de
         **dict.fromkeys(("dual", "built", "built_cells", "owner", "shift", "x", "first", "count", "index"), nothing),
         stale=torch.zeros(1, dtype=torch.int32, device=device),
         max_neighbors=0,
+        open=tuple(np.flatnonzero(~pbc.all(1)).tolist()),
     )
     return _listed(bare)
 
@@ -204,15 +206,11 @@ def _listed(old: DeviceBatch) -> DeviceBatch:
 def _bins(batch: DeviceBatch) -> dict[str, Tensor]:
     """Sites in boxes with edges of at least the reach; as many boxes as the sites can fill."""
     reach = batch.cutoff + batch.skin
-    home = batch.home[batch.owner.long()].long()
-    corner = torch.full((batch.structures, 3), torch.inf, dtype=torch.float64, device=batch.device)
-    wide = home[:, None].expand(-1, 3)
-    x = batch.x[:, :3]
-    low = corner.scatter_reduce(0, wide, x, "amin")
-    extent = ((-corner).scatter_reduce(0, wide, x, "amax") - low).clamp(min=0.0).nan_to_num(0.0)
+    low, high, sites = _corners(batch)
+    extent = (high - low).clamp(min=0.0).nan_to_num(0.0)
     low = low.nan_to_num(0.0)
     number = torch.floor(extent / reach).clamp(min=1.0)  # [S, 3]
-    room = MOST_BINS * torch.bincount(home, minlength=batch.structures).clamp(min=1)
+    room = MOST_BINS * sites.clamp(min=1)
     crowd = (number.prod(1) / room).clamp(min=1.0) ** (1 / 3)  # a gas fills few boxes: they are made wider
     number = torch.floor(torch.minimum(number / crowd[:, None], room[:, None].double())).clamp(min=1.0)
     width = torch.where(number > 1, extent / number, torch.clamp(extent, min=reach))
@@ -225,6 +223,18 @@ def _bins(batch: DeviceBatch) -> dict[str, Tensor]:
     total = int(base[-1]) if batch.structures else 0
     start = torch.searchsorted(filled, torch.arange(total + 1, device=batch.device))
     return made | {"order": order, "start": start}
+
+
+def _corners(batch: DeviceBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Lowest and highest coordinates of the sites of each structure [S, 3], and how many they are [S]."""
+    x, corner = batch.x[:, :3], torch.full((batch.structures, 3), torch.inf, dtype=torch.float64, device=batch.device)
+    if batch.structures == 1 and batch.sites:  # a million sites would wait for each other at three numbers
+        low, high = torch.aminmax(x, dim=0)
+        return low[None], high[None], torch.full((1,), batch.sites, device=batch.device)
+    home = batch.home[batch.owner.long()].long()
+    wide = home[:, None].expand(-1, 3)
+    sites = torch.zeros(batch.structures, dtype=torch.int64, device=batch.device).index_add_(0, home, torch.ones_like(home))
+    return corner.scatter_reduce(0, wide, x, "amin"), (-corner).scatter_reduce(0, wide, x, "amax"), sites
 
 
 def _slices(count: Tensor) -> tuple[Tensor, int, int]:

@@ -116,7 +116,7 @@ class CudaKernel:
             voigt=zeros(torch.float64, size if self.tabled else 0, batch.structures, 6),
             far=zeros(torch.float64, batch.structures, 3, 3),
             forms=self.forms(batch),
-            scratch=zeros(self.real, threads * self.rows * row_length(batch.max_neighbors)),
+            scratch=torch.empty(threads * self.rows * row_length(batch.max_neighbors), dtype=self.real, device=batch.device),
             threads=threads,
         )
 
@@ -198,7 +198,8 @@ class CudaKernel:
 
     def virials(self, batch: DeviceBatch, buffers: Buffers) -> Tensor:
         """Virials in float64 [S, 6], eV, xx yy zz yz xz xy."""
-        return batch.by_structure(buffers.virials) + buffers.far.reshape(-1, 9)[:, [0, 4, 8, 5, 2, 1]]
+        xx, xy, xz, _, yy, yz, _, _, zz = buffers.far.flatten(1).unbind(1)
+        return batch.by_structure(buffers.virials) + torch.stack([xx, yy, zz, yz, xz, xy], 1)
 
     def forces(self, buffers: Buffers) -> Tensor:
         """Forces in float64 [N, 3], eV/Å."""

@@ -13,7 +13,10 @@ from pathlib import Path
 from composer.errors import BackendError
 from composer.runtime import cache
 
-OPTIONS = ("--std=c++17", "--ptxas-options=-v", "--diag-suppress=177,550")  # names that one kernel of many does not use
+OPTIONS = (
+    "--std=c++17", "--ptxas-options=-v", "--diag-suppress=177,550",  # names that one kernel of many does not use
+    "--ftz=true", "--prec-div=false", "--prec-sqrt=false",  # quotients and roots of float32 in one instruction, to 2 units of the last place
+)  # fmt: skip
 NAMES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
 _LINES_SHOWN = 12
 
@@ -85,7 +88,8 @@ def available() -> bool:
 
 @functools.cache
 def _nvrtc() -> ctypes.CDLL:
-    for place in (*_wheels(), *NAMES):
+    driver = _driver_version()
+    for place in sorted((*_wheels(), *NAMES), key=lambda p: _newer(str(p), driver)):  # in this order otherwise
         try:
             library = ctypes.CDLL(str(place))
         except OSError:
@@ -97,6 +101,22 @@ def _nvrtc() -> ctypes.CDLL:
         "NVRTC, the compiler that does it, is not on this machine",
         "Type pip install 'composer-potentials[cuda]'",
     )
+
+
+def _driver_version() -> int:
+    """The major version of CUDA that the driver of this machine knows, 0 without one."""
+    version = ctypes.c_int()
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except OSError:
+        return 0
+    return version.value // 1000
+
+
+def _newer(library: str, driver: int) -> bool:
+    """Whether a library makes code that a driver of this version may not load."""
+    major = library.rpartition(".so.")[2]
+    return driver > 0 and major.isdigit() and int(major) > driver
 
 
 def _wheels() -> list[Path]:

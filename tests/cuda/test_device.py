@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,59 @@ def test_work_queued_before_and_after_a_call_keeps_its_order() -> None:
     stream.synchronize()
     atoms.positions[0] += 0.1
     close(kept.cpu(), model.host(atoms).forces, 1e-11)
+
+
+@on_gpu
+def test_a_thread_that_has_no_context_yet_may_run_an_evaluation() -> None:
+    model = on_device("StillingerWeber")
+    atoms = crystal(model.host.species, 0)
+    evaluation = model.evaluation(model.prepare(atoms))
+    torch.cuda.synchronize()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(evaluation.run).result()
+    torch.cuda.synchronize()
+    close(evaluation.forces.cpu(), model.host(atoms).forces, 1e-11)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs on this machine")
+@pytest.mark.parametrize("name", ["StillingerWeber", "Coulomb"])
+def test_a_model_stays_on_its_gpu_whichever_is_the_present_one(name: str) -> None:
+    expression, species = CATALOGUE[name]
+    model = composer.compile(expression, species, quiet=True, device="cuda:1", dtype="float64")
+    atoms = crystal(species, 0)
+    assert torch.cuda.current_device() == 0
+    found = model(atoms).forces
+    assert found.device == torch.device("cuda:1")
+    close(found.cpu(), model.host(atoms).forces, 1e-11)
+
+
+@on_gpu
+def test_no_call_waits_for_the_device() -> None:
+    model = on_device("StillingerWeber")
+    batch = model.prepare(crystal(model.host.species, 0) * (4, 4, 4), skin=1.0)
+    evaluation = model.evaluation(batch)
+    model(batch).stress.cpu()
+    with warnings.catch_warnings(action="ignore"):  # it says that it does not see all
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        evaluation.run()
+        batch.look()
+        found = evaluation.energy, evaluation.forces, evaluation.virial, model(batch).stress
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(bool(torch.isfinite(t).all()) for t in found)
+
+
+@on_gpu
+@pytest.mark.parametrize("name", ["LennardJones", "StillingerWeber"])
+def test_a_million_atoms_feel_finite_forces_that_sum_to_zero(name: str) -> None:
+    model = on_device(name, "float32")
+    atoms = crystal(model.host.species, 0) * (50, 50, 50)
+    found = model(atoms)
+    assert bool(torch.isfinite(found.energy).all()) and bool(torch.isfinite(found.forces).all())
+    assert float(found.forces.sum(0).abs().max()) <= 1e-5 * float(found.forces.abs().sum())
+    few = slice(0, 8 * 50)  # all atoms of a cell feel the same in every cell
+    assert torch.allclose(found.forces[:8].repeat(50, 1), found.forces[few], rtol=0, atol=1e-4 * float(found.forces.abs().max()))
 
 
 @on_gpu

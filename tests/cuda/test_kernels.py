@@ -6,7 +6,7 @@ import ase.build
 import numpy as np
 import pytest
 import torch
-from ase import units
+from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
 
 from composer.autograd import call
@@ -85,6 +85,21 @@ def test_numbers_of_four_bytes_keep_five_digits_of_the_forces_and_eight_of_the_e
     expected, found = model(structure), DeviceModel(model, "cpu", "float32", build=shim)(structure)
     close(found.forces, expected.forces, 2e-5)
     assert float((found.energy - expected.energy).abs().max()) <= 1e-8 * 8000
+
+
+@pytest.mark.parametrize("name", ["StillingerWeber", "StillingerWeber, two species"])
+def test_pairs_a_rounding_away_from_the_cutoff_leave_forces_finite_in_four_bytes(name: str) -> None:
+    expression, species = CATALOGUE[name]
+    model = compile(expression, species, quiet=True)
+    cutoffs = {*(c for *_, c in getattr(expression, "pairs", ())), model.cutoff}
+    chains = [
+        Atoms([species[0], species[-1], species[0]], [[0.0, 0, 0], [r, 0, 0], [r, 2.5, 0]])
+        for cutoff in cutoffs
+        for r in cutoff * (1 + np.arange(-40, 41) * 2.0**-25)
+    ]
+    expected, found = model(chains), DeviceModel(model, "cpu", "float32", build=shim)(chains)
+    assert bool(torch.isfinite(found.energy).all())
+    close(found.forces, expected.forces, 1e-5)
 
 
 def test_a_pair_potential_adds_nothing_to_other_sites_and_streams() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from composer.opaque import apart
 from composer.ops.plain.layout import Function
 from composer.ops.sites import Form, Moves, Sites, Values
 
@@ -25,7 +24,7 @@ class Plain:
         with torch.no_grad():
             if moves is None:
                 return self.function(x, h, q, slopes), None
-            values, along = _apart(lambda: torch.func.jvp(self._values(slopes), (x, h, q), tuple(moves)), u.device)
+            values, along = apart(lambda: torch.func.jvp(self._values(slopes), (x, h, q), tuple(moves)), u.device)
         return Values(*values), Values(*along)
 
     def fixed(self, sites: Sites) -> Form:
@@ -36,15 +35,3 @@ class Plain:
 
     def _values(self, slopes: bool) -> Callable[[Tensor, Tensor, Tensor], Values]:
         return lambda x, h, u: self.function(x, h, u, slopes)
-
-
-def _apart(run: Callable[[], Any], device: torch.device) -> Any:
-    """What `run` gives in a thread of its own: transforms of torch belong to a thread, and this may be asked for inside of one."""
-    stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
-
-    def there() -> Any:
-        with torch.no_grad(), torch.cuda.stream(stream):
-            return run()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(there).result()
