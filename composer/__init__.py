@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from composer.dynamics import repulsive, survives
     from composer.errors import AlgebraError, BackendError, ComposerError, DataError, UnitError
     from composer.evaluate import evaluate
+    from composer.export.nepin import NepIn
     from composer.export.validation import validate
     from composer.fisher import fisher, suggest
     from composer.fit import Fitted, Weights, fit
@@ -117,6 +118,12 @@ def read_model(path: str | Path) -> Model:
     if _starts(Path(path), b"nep"):
         return import_module("composer.export.nep_response").read_any(path)
     return import_module("composer.modelfile").read_model(path, import_module("composer.model").Model)
+
+
+def read_nep_in(path: str | Path) -> NepIn:
+    """The expression, species and weights that a nep.in of GPUMD's trainer asks for; see `composer.export.nepin`."""
+    _companion("terms")
+    return import_module("composer.export.nepin").read_nep_in(path)
 
 
 def _starts(path: Path, text: bytes) -> bool:

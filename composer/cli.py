@@ -97,12 +97,11 @@ def fit(
 ) -> Answer:
     """Fit an expression to data, print its errors, and write a model file."""
     from composer.export.nep import writable
-    from composer.export.nepin import read_nep_in
     from composer.modelfile import make_folder_of
 
     make_folder_of(out)
     weights = _weights(energy, forces, stress)
-    given = read_nep_in(model) if model.endswith(".in") else None
+    given = composer.read_nep_in(model) if model.endswith(".in") else None
     expr = composer.parse_expression(model) if given is None else given.expression
     train, rest = _parts(data, test, seed, skip_broken)
     if given is not None:

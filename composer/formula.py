@@ -88,7 +88,7 @@ class _Reader:
                 raise self.refusal("a power that is an expression", "Write expr**2")
             case ast.Pow():
                 return a**b
-        raise self.refusal(f"the operator {type(op).__name__}", "Use + - * / **")
+        raise self.refusal("^ (powers are **)" if isinstance(op, ast.BitXor) else f"the operator {type(op).__name__}", "Use + - * / **")
 
     def call(self, name: str, node: ast.Call) -> Any:
         if name in CALLS:

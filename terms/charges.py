@@ -47,10 +47,12 @@ class Charges(Term):
 
     def check(self) -> None:
         ways = bool(self.values) + bool(self.learn) + (self.source is not None)
-        if ways != 1 or self.learn not in ("", "per species") or not all(math.isfinite(q) for _, q in self.values):
+        wrong = [f"That of {s} is {q}" for s, q in self.values if not math.isfinite(q)]
+        wrong += [f"learn={self.learn!r} is not known, but 'per species'"] if self.learn not in ("", "per species") else []
+        if ways != 1 or wrong:
             raise AlgebraError(
                 f"Charges were asked for with values={dict(self.values)}, learn={self.learn!r}, source={self.source}",
-                "Exactly one of three ways is needed",
+                (wrong or ["Exactly one of three ways is needed"])[0],
                 'Write Charges({"Na": 1, "Cl": -1}), Charges(learn="per species") or Charges(Density(cutoff=5))',
             )
 

@@ -29,7 +29,11 @@ class ExteriorPotential(Summed, Term):
     coefficients = Param(0.0, unit="eV Å^p", per="ordered pair", shape=("size",), amplitude=True)
 
     def check(self) -> None:
-        known = bool(self.exponents) and all(isinstance(p, int) and p in (1, 2, 4, 5, 6) for p in self.exponents)
+        known = (
+            isinstance(self.exponents, tuple)
+            and bool(self.exponents)
+            and all(isinstance(p, int) and p in (1, 2, 4, 5, 6) for p in self.exponents)
+        )
         super().check()
         if not known or self.degree < 1:
             raise AlgebraError(

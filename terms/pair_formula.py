@@ -119,7 +119,7 @@ class _Reader:
                 return a / b
             case ast.Pow():
                 return power(a, b)
-        raise self.refusal(f"the operator {type(op).__name__}")
+        raise self.refusal("^ (powers are **)" if isinstance(op, ast.BitXor) else f"the operator {type(op).__name__}")
 
     def refusal(self, what: str) -> AlgebraError:
         known = ", ".join(n for n in (*self.names, *CALLS))

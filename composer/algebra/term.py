@@ -176,6 +176,8 @@ def _misnamed(cls: type[Term], found: str, given: Iterable[str]) -> AlgebraError
     fields = [*own, first, last]  # those of every term stand last
     near = [name for n in given if n not in fields for name in difflib.get_close_matches(n, fields, 1)]
     missing = [f for f in fields if repr(f) in found]
+    strange = next((n for n in given if n not in fields), None)
+    found = found if strange is None else f"got an unexpected keyword argument {strange!r}"
     advice = f"Write {cls.__name__}({[*near, *missing, *fields][0]}=...)"
     return AlgebraError(f"{cls.__name__} was asked for, {found}", f"Its fields are {', '.join(fields)}", advice)
 

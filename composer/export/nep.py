@@ -197,7 +197,7 @@ def _constants(model: Model, network: Network, version: int) -> None:
     if np.ptp(own) > EQUAL:
         raise AlgebraError(
             f"A NEP of version {version} was to be written",
-            f"The file holds one reference energy for all species; those of the model differ by {np.ptp(own):.3g} eV",
+            "The file holds one reference energy for all species, and the model one for each",
             "Write NEP(..., version=5), whose file holds one for each",
         )
     network.common = float(own.mean())

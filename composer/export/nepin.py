@@ -60,6 +60,10 @@ def read_nep_in(path: str | Path) -> NepIn:
     left = [f"{key} {' '.join(words[key])}" for key in LEFT if key in words]
     taken = [f"{key} {' '.join(known[key])}" for key in PINNED if key not in words]
     said = [f"left out, for there are no generations here: {', '.join(left)}"] * bool(left)
+    if file.version < 5 and len(file.species) > 1:
+        said.append(
+            f"version {file.version}: a nep.txt has one reference energy for all species, and a fit one for each; version 5 writes them"
+        )
     said += [f"not given, taken as in GPUMD since 2026: {', '.join(taken)}"] * bool(taken)
     return NepIn(expression(file), file.species, Weights(energy, forces, virial), "\n".join(f"{path.name}: {line}" for line in said))
 
@@ -116,12 +120,18 @@ def _repulsion(path: Path, words: Words, species: int) -> tuple[tuple[float, ...
 def _pairs(path: Path, count: int) -> np.ndarray:
     """Inner, outer and four pairs (c, d) for each pair of species, in the order 1-1, 1-2, ..., 2-2, ..."""
     try:
-        numbers = np.array(path.read_text().split(), dtype=float)
+        numbers = np.array([w for line in path.read_text().splitlines() for w in line.partition("#")[0].split()], dtype=float)
     except (OSError, ValueError) as error:
         raise _refusal(path, f"It cannot be: {error}", "Write ten numbers for each pair of species") from None
-    if len(numbers) != 10 * count or not np.isfinite(numbers).all():
+    if len(numbers) != 10 * count:
         raise _refusal(path, f"It holds {len(numbers)} numbers", f"Write ten for each of the {count} pairs of species, {10 * count} in all")
-    return numbers.reshape(count, 10)
+    rows = numbers.reshape(count, 10)
+    for row in rows:
+        if not np.isfinite(row).all() or not 0 <= row[0] < row[1]:
+            raise _refusal(
+                path, f"A pair has the numbers {' '.join(f'{x:g}' for x in row)}", "Write 0 <= inner < outer (Å) and four pairs (c, d)"
+            )
+    return rows
 
 
 def _numbers(path: Path, words: Words, key: str, counts: tuple[int, ...], kind: type = int) -> list[Any]:

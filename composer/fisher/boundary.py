@@ -75,12 +75,17 @@ def boundary(report: FisherReport) -> Boundary:
     free = [e.key for e in model.entries if e.free and model.layout.slots[e.key].size]
     if set(free) <= structure(model).linear:
         return _none("Every number enters linearly: such a model has no edge. The prices of its terms say what may go.")
-    first = _edge(report, 1)
-    return first if first.proposed else min(first, _edge(report, -1), key=lambda found: (not found.proposed, found.rise))
+    before = min(_chi2(report, model), _chi2(report, _refitted(report, model)))  # the fit may have had other weights than the report
+    first = _edge(report, 1, before)
+    return first if first.proposed else min(first, _edge(report, -1, before), key=lambda found: (not found.proposed, found.rise))
 
 
-def _edge(report: FisherReport, side: int) -> Boundary:
-    """The edge on one side, with the best edit."""
+def _refitted(report: FisherReport, model: Model) -> Model:
+    return fit(model, report.data, report.weights, folds=0, ridge=1e-14, stress_offset=report.problem.offset, quiet=True).model
+
+
+def _edge(report: FisherReport, side: int, before: float) -> Boundary:
+    """The edge on one side, with the best edit; `before`, the chi2 of the model at its best."""
     model, path = report.model, _path(report, side)
     logarithm = _logarithm(report)
     shares = path.running(logarithm)
@@ -88,12 +93,12 @@ def _edge(report: FisherReport, side: int) -> Boundary:
     running = {names[p]: "infinity" if share > 0 else "0" for p, share in shares.items()}
     base = next((p for p in shares if logarithm[p]), next(iter(shares)))  # the others beside the fastest number of a term
     held = tuple(f"{names[p]} * {names[base]}^{-share / shares[base]:.2g}" for p, share in shares.items() if p != base)
-    before, best = _chi2(report, model), _none("The end of the loosest direction stands for no edit of the expression.")
+    best = _none("The end of the loosest direction stands for no edit of the expression.")
     for edit in islice(edits(model, report.problem.theta(path.path[-1]), path, list(shares)), MOST):
-        found = fit(edit.model, report.data, report.weights, folds=0, ridge=1e-14, stress_offset=report.problem.offset, quiet=True)
-        rise = _chi2(report, found.model) / before - 1.0
+        found = _refitted(report, edit.model)
+        rise = _chi2(report, found) / before - 1.0
         if rise < best.rise:
-            best = Boundary(running, held, edit.kind, edit.text, found.model, rise, path)
+            best = Boundary(running, held, edit.kind, edit.text, found, rise, path)
         if best.proposed:
             break
     return best

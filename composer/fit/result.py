@@ -46,7 +46,8 @@ class Fitted:
         ]
         if self.stress_offset:
             lines.append(
-                f"stress offset of the data {self.stress_offset:+.4f} eV/atom x N/V: taken off before stresses are compared, not in the model"
+                f"stress offset of the data {self.stress_offset:+.4f} eV/atom x N/V: taken off before stresses are compared, not in the model; "
+                "where stresses of the data are converged, fit with stress_offset=False"
             )
         if self.refused_offset:
             lines.append(

@@ -16,7 +16,14 @@ F64 = torch.float64
 
 
 def read_sites(positions: Tensor, cell: Tensor | None, periodic: Any, offsets: Tensor | None) -> Sites:
-    """The sites that arguments of `prepare` state, on the host; DataError where shapes do not fit."""
+    """The sites that arguments of `prepare` state, on the host; DataError where these are no tensors, or shapes do not fit."""
+    for name, given in (("positions", positions), ("cell", cell)):
+        if not isinstance(given, Tensor) and (name == "positions" or given is not None):
+            raise DataError(
+                "A long-range sum was asked for",
+                f"The {name} are of the type {type(given).__name__}",
+                f"Pass torch.tensor({name}, dtype=torch.float64)",
+            )
     if positions.dim() != 2 or positions.shape[1] != 3:
         raise DataError("A long-range sum was asked for", f"Positions have the shape {list(positions.shape)}", "Pass [atoms, 3]")
     offsets = torch.tensor([0, len(positions)]) if offsets is None else torch.as_tensor(offsets, dtype=torch.int64, device="cpu")

@@ -150,9 +150,10 @@ class Sum(Known):
         """phi as of `composer.longrange.potential`, at other positions, charges and cells."""
         x, h, q = self.given(positions, charges, cell)
         function = Potential if torch.compiler.is_compiling() else PotentialBothWays
+        real = charges.dtype if charges.dtype.is_floating_point else F64
         if q.dim() == 1:
-            return function.apply(x, h, q, self.number).to(charges.dtype)
-        return torch.stack([function.apply(x, h, c, self.number) for c in q.T], 1).to(charges.dtype)
+            return function.apply(x, h, q, self.number).to(real)
+        return torch.stack([function.apply(x, h, c, self.number) for c in q.T], 1).to(real)
 
     def evaluate(self, positions: Tensor, charges: Tensor, cell: Tensor | None = None) -> Evaluated:
         """Energy, forces, virial and potentials at once; charges [N]. One sum, and one more for derivatives of forces by charges."""

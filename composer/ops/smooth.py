@@ -65,8 +65,13 @@ class Smooth:
             case 1:
                 return "all pairs across the wire, waves along it"
             case 3:
-                chosen = self.plan(sites.h[s], int(sites.offsets[s + 1] - sites.offsets[s]))
-                return f"k to {chosen.cutoff:.3g}/Å" if chosen.method == "ewald" else f"mesh {chosen.mesh}, order {chosen.order}"
+                atoms = int(sites.offsets[s + 1] - sites.offsets[s])
+                chosen = self.plan(sites.h[s], atoms)
+                if chosen.method == "ewald":
+                    return f"k to {chosen.cutoff:.3g}/Å"
+                needed = replace(self, method="mesh", order=chosen.order, mesh=None).plan(sites.h[s], atoms).mesh
+                short = any(n < least for n, least in zip(chosen.mesh, needed, strict=True))
+                return f"mesh {chosen.mesh}, order {chosen.order}" + (f", coarser than {needed} of this accuracy" if short else "")
         return "in a tall cell, without its images"
 
     def run(

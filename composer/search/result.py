@@ -50,7 +50,7 @@ class Search:
         raise DataError(
             "The best model of a search was asked for",
             f"None of {len(self.trials)} trials may win: {'; '.join(reasons[:3]) or 'none holds a fitted number beside E0'}",
-            f"Search longer (a larger budget), or with other words{self._instead()}",
+            f"Search longer (a larger budget or more seconds), or with other words{self._instead()}",
         )
 
     @cached_property

@@ -119,6 +119,9 @@ def test_bad_declarations_are_named() -> None:
     for make, text in (
         (lambda: Charges(), "Exactly one of three ways"),
         (lambda: Charges({"Na": 1}, learn="per species"), "Exactly one"),
+        (lambda: Charges({"Na": math.nan}), "That of Na is nan"),
+        (lambda: Charges(learn="per_species"), "'per_species' is not known, but 'per species'"),
+        (lambda: ExteriorPotential(cutoff=5.0, exponents=6), "Exponents are"),  # type: ignore[arg-type]
         (lambda: Coulomb({"Na": 1}), "It takes Charges"),  # type: ignore[arg-type]
         (lambda: Coulomb(Charges({"Na": 1}), accuracy=2.0), "It lies between"),
         (lambda: Coulomb(Charges({"Na": 1}), method="fast"), "Methods are"),
@@ -141,11 +144,12 @@ def test_the_way_to_sum_is_fixed_by_hand() -> None:
     for how, words in (
         ({"method": "ewald"}, "k to"),
         ({"method": "mesh", "order": 7}, "order 7"),
-        ({"mesh": [24, 24, 27], "order": 6}, "mesh (24, 24, 27), order 6"),
+        ({"mesh": [40, 40, 42], "order": 6}, "mesh (40, 40, 42), order 6"),
     ):
         model = Model(Coulomb(charges, accuracy=1e-6, **how), ["Na", "Cl"])
         assert words in model.plan(atoms) and abs(float(model(atoms).energy / known(atoms).energy) - 1) < 1e-6
         assert from_data(model.expression.data()) == model.expression
+    assert "coarser than" in Model(Coulomb(charges, accuracy=1e-6, mesh=(8, 8, 8)), ["Na", "Cl"]).plan(atoms)
     assert Coulomb(charges, method="auto", order=None).digest == Coulomb(charges).digest
     assert "method" not in Coulomb(charges).data() and "method" in Coulomb(charges, method="mesh").data()
     with pytest.raises(BackendError, match="needs as many along each side"):

@@ -298,3 +298,13 @@ def test_the_face_offers_the_plain_function() -> None:
     import composer
 
     assert composer.longrange.potential is longrange.potential
+
+
+def test_whole_charges_have_potentials_and_arrays_are_refused() -> None:
+    x, q, cell, _ = crystal("NaCl", 5.64)
+    whole = longrange.potential(x, q.long(), cell)
+    assert whole.dtype == F64 and torch.equal(whole, longrange.potential(x, q, cell))
+    with pytest.raises(DataError, match=r"positions are of the type ndarray\. Pass torch"):
+        longrange.potential(x.numpy(), q, cell)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="cell are of the type list"):
+        longrange.potential(x, q, cell.tolist())

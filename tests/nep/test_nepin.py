@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import composer
 from composer.cli import app
 from composer.errors import ComposerError, DataError
 from composer.export.nepin import NepIn, read_nep_in
 from composer.fit.epochs import _shares
 from terms import NEP, ZBL
+
+ROOT = Path(__file__).parents[2]
 
 FULL = """
 type 2 Te Pb   # a comment
@@ -46,6 +52,18 @@ def test_all_keys(tmp_path: Path) -> None:
     assert found.said == "nep.in: left out, for there are no generations here: generation 100000, population 50"
 
 
+def test_the_face_and_the_shell_know_the_terms(tmp_path: Path) -> None:
+    """In a process of its own, where nothing else has imported them."""
+    (tmp_path / "nep.in").write_text("type 1 Si\ncutoff 4 3\nn_max 0 0\nbasis_size 1 1\nl_max 1\nneuron 1\n")
+    command = ["fit", "silicon.xyz.xz", "--model", "nep.in", "--epochs", "1", "--out", "nep.txt", "--json"]
+    code = f"from composer.cli import app; app({command!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert composer.read_model(tmp_path / "nep.txt").species == ("Si",)
+
+
 def test_defaults(tmp_path: Path) -> None:
     found = read(tmp_path, "type 1 Si\nzbl 1.5\nuse_typewise_cutoff_zbl\nmodel_type 0\n")
     nep = NEP(cutoff=(8, 4), n_max=(6, 6), basis=(6, 6), l_max=(4, 1), neurons=30)
@@ -60,7 +78,10 @@ def test_numbers_of_each_pair_beside_it(tmp_path: Path) -> None:
     pairs = tuple((a, b, *row) for (a, b), row in zip((("Te", "Te"), ("Te", "Pb"), ("Pb", "Pb")), rows))
     assert found == NEP(cutoff=(8, 4), n_max=(6, 6), basis=(6, 6), l_max=(4, 1), neurons=30) + ZBL(switch="cosine", pairs=pairs)
     assert ZBL(switch="cosine", pairs=pairs) not in read(tmp_path, "type 2 Te Pb").expression.terms()  # asked for by `zbl` alone
-    (tmp_path / "zbl.in").write_text("1 2 3")
+    (tmp_path / "zbl.in").write_text("\n".join(" ".join(map(str, row)) for row in [*rows[:2], [2.0, 1.0, *rows[2][2:]]]))
+    with pytest.raises(DataError, match=r"A pair has the numbers 2 1 .* inner < outer"):
+        read(tmp_path, "type 2 Te Pb\nzbl 2\n")
+    (tmp_path / "zbl.in").write_text("1 2 3  # too few")
     with pytest.raises(DataError, match=r"holds 3 numbers. Write ten for each of the 3 pairs"):
         read(tmp_path, "type 2 Te Pb\nzbl 2\n")
 
