@@ -175,6 +175,15 @@ def needs_rebuild(batch: Batch, positions: Tensor, cells: Tensor | None = None) 
     return bool(support().moved(threads.count(), batch.structures, *map(_pointer, arguments)))
 
 
+def overlap(batch: Batch, least: float) -> tuple[int, int] | None:
+    """The first two atoms of the list, or an atom and an image, that stand closer than `least` (Å); None where there are none."""
+    arguments = (batch.first, batch.index, all_positions(batch))
+    entry = int(support().overlap(threads.count(), batch.atoms, *map(_pointer, arguments), least))
+    if entry == len(batch.index):
+        return None
+    return int(torch.searchsorted(batch.first, entry, right=True)) - 1, int(batch.owner[int(batch.index[entry])])
+
+
 def all_positions(batch: Batch, positions: Tensor | None = None, cells: Tensor | None = None) -> Tensor:
     """Positions of all sites: x_i for atoms, x_owner + shift @ cell for ghosts.
 

@@ -33,8 +33,8 @@ class Summed:
 
     def smooth(self, p: float, sigma: float, source: Node) -> Node:
         """The potential of charges of width sigma (Å), smooth everywhere: a global operation."""
-        by_hand = (self.method, self.order, self.mesh)
-        return operate(("smooth", float(p), sigma, self.accuracy, *(() if by_hand == ("auto", None, None) else by_hand)), source)
+        by_hand = (self.method, self.order, *(self.mesh or ()))
+        return operate(("smooth", float(p), sigma, self.accuracy, *(() if by_hand == ("auto", None) else by_hand)), source)
 
     def check(self) -> None:
         """AlgebraError for an accuracy, a method or a mesh that makes no sense."""

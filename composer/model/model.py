@@ -19,7 +19,7 @@ from composer.model.jacobian import along, gradient, jacobian, rows, site_jacobi
 from composer.model.numbers import Numbers
 from composer.model.placed import Placed
 from composer.model.result import Jacobian, Result
-from composer.model.structures import batch_of, by_structure, whole
+from composer.model.structures import batch_of, by_structure, refuse_overlap, whole
 from composer.model.totals import raw_totals
 from composer.neighbors import Batch, all_positions, fold, virial
 from composer.ops.operators import sites_of, words
@@ -60,7 +60,7 @@ class Model(Numbers):
         """How the global operations of the model (Ewald sums) are done for structures, and what learned charges sum to: a line for each."""
         batch = self.prepare(structures)
         sites = sites_of(batch, batch.positions, batch.cells)
-        found = [f"structure {s}: {line}" for s in range(batch.structures) for d in programs.sums(self.node) for line in words(d, sites, s)]
+        found = [f"structure {s}: {line}" for s in range(batch.structures) for d in self.summed for line in words(d, sites, s)]
         raw = [f"structure {s}: raw total of {n} {q:+.3g} e" for n, t in raw_totals(self, structures).items() for s, q in enumerate(t)]
         return "\n".join(found + raw)
 
@@ -69,8 +69,19 @@ class Model(Numbers):
         return _rebuild, (self.expression, self.species, self.flat.numpy()), known
 
     def prepare(self, structures: Any, skin: float = 0.0) -> Batch:
-        """Structures (ASE Atoms, frames, or lists of them) with their neighbours; `skin` (Å) lets the list be reused."""
-        return batch_of(structures, self.species, self.cutoff, skin, half=self.halved is not None)
+        """Structures (ASE Atoms, frames, or lists of them) with their neighbours; `skin` (Å) lets the list be reused.
+
+        Errors: DataError for what is no structure, for species that are not known, and, of long-range sums, for atoms on top of each other.
+        """
+        batch = batch_of(structures, self.species, self.cutoff, skin, half=self.halved is not None)
+        if self.summed:
+            refuse_overlap(batch)
+        return batch
+
+    @cached_property
+    def summed(self) -> tuple[tuple, ...]:
+        """What is summed over all images, by the data of its operations."""
+        return tuple(programs.sums(self.node))
 
     # ---- evaluation
 

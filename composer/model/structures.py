@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from composer.errors import DataError
-from composer.neighbors import Batch, build_batch, update
+from composer.neighbors import Batch, build_batch, overlap, update
 from composer.runtime.cuda_batch import DeviceBatch
 
+LEAST = 1e-3  # Å, between atoms of long-range sums
 AnyBatch = TypeVar("AnyBatch", Batch, DeviceBatch)
 
 
@@ -26,6 +27,19 @@ def batch_of(structures: Any, species: tuple[str, ...], cutoff: float, skin: flo
     items = listed(structures)
     batch = build_batch([numbered(s, n, species) for n, s in enumerate(items)], cutoff, skin, half=half)
     return dataclasses.replace(batch, excluded=excluded_pairs(items))
+
+
+def refuse_overlap(batch: Batch) -> None:
+    """DataError where two atoms stand on top of each other and no pair is excluded: charges have no energy there."""
+    pair = None if batch.excluded is not None else overlap(batch, LEAST)
+    if pair is not None:
+        structure = int(torch.searchsorted(batch.offsets, pair[0], right=True)) - 1
+        i, j = (p - int(batch.offsets[structure]) for p in pair)
+        raise DataError(
+            f"The long-range energy of structure {structure} was asked for",
+            f"Atoms {i} and {j} stand on top of each other",
+            "Move one of them",
+        )
 
 
 def listed(structures: Any) -> list[Any]:

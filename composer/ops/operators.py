@@ -1,4 +1,4 @@
-"""Global operations by their data: ("smooth", p, sigma, accuracy), with (method, order, mesh) behind where these are fixed by hand,
+"""Global operations by their data: ("smooth", p, sigma, accuracy), with (method, order, *mesh) behind where these are fixed by hand,
 ("excluded", p, damping) and ("mean",)."""
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def form(operator: tuple) -> Form:
             return Mean()
         case ["smooth", p, sigma, accuracy]:
             return Smooth(Gaussian(float(p), float(sigma)), float(accuracy))
-        case ["smooth", p, sigma, accuracy, method, order, mesh]:
-            return Smooth(Gaussian(float(p), float(sigma)), float(accuracy), method, order, None if mesh is None else tuple(mesh))
+        case ["smooth", p, sigma, accuracy, method, order, *mesh]:
+            return Smooth(Gaussian(float(p), float(sigma)), float(accuracy), method, order, (mesh[0], mesh[1], mesh[2]) if mesh else None)
         case ["excluded", p, damping]:
             return Excluded(float(p), float(damping))
     raise BackendError(

@@ -157,6 +157,19 @@ void virial(int64_t threads, int64_t structures, int64_t atoms, const int64_t *a
         for (int k = 0; k < 9; ++k) w[9 * blocks[b].structure + k] += part[b][k];
 }
 
+// the first entry of the list whose two sites stand closer than `least`, or the number of entries
+int64_t overlap(int64_t threads, int64_t atoms, const int64_t *first, const int32_t *index, const double *sites, double least) {
+    int64_t found = first[atoms];
+    #pragma omp parallel for schedule(static) num_threads(threads) reduction(min : found)
+    for (int64_t i = 0; i < atoms; ++i)
+        for (int64_t e = first[i]; e < first[i + 1]; ++e) {
+            double square = 0;
+            for (int k = 0; k < 3; ++k) square += std::pow(sites[3 * int64_t(index[e]) + k] - sites[3 * i + k], 2);
+            if (square < least * least) found = std::min(found, e);
+        }
+    return found;
+}
+
 // whether an atom of any structure has left its old place, carried along with the cell by `deformation` and with the drift of the
 // whole structure taken off, by more than the margin of the structure (or is not a number)
 int32_t moved(int64_t threads, int64_t structures, const int64_t *atom_first, const double *now, const double *old, const double *deformation,

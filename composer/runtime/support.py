@@ -8,7 +8,7 @@ from pathlib import Path
 
 from composer.runtime.build import library
 
-_POINTER, _COUNT, _FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+_POINTER, _COUNT, _FLAG, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_double
 
 _ARGUMENTS = {
     "packing_open": [_COUNT, _COUNT, _POINTER, _POINTER, _FLAG, _POINTER],
@@ -16,6 +16,7 @@ _ARGUMENTS = {
     "all_positions": [_COUNT, _COUNT, _COUNT] + [_POINTER] * 6,
     "fold": [_COUNT, _COUNT, _COUNT, _COUNT] + [_POINTER] * 4,
     "virial": [_COUNT, _COUNT, _COUNT] + [_POINTER] * 5,
+    "overlap": [_COUNT, _COUNT, *[_POINTER] * 3, _REAL],
     "moved": [_COUNT, _COUNT] + [_POINTER] * 5,
 }
 
@@ -31,5 +32,5 @@ def support() -> ctypes.CDLL:
     for name, arguments in _ARGUMENTS.items():
         function = getattr(built, name)
         function.argtypes = arguments
-        function.restype = {"packing_open": _POINTER, "moved": _FLAG}.get(name)
+        function.restype = {"packing_open": _POINTER, "overlap": _COUNT, "moved": _FLAG}.get(name)
     return built

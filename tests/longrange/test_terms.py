@@ -12,7 +12,7 @@ from ase import Atoms
 import composer
 from composer.algebra import Expression
 from composer.algebra.reading import from_data
-from composer.errors import AlgebraError, BackendError
+from composer.errors import AlgebraError, BackendError, DataError
 from composer.fit.gauges import gauges
 from composer.model import Model
 from composer.ops import dense
@@ -154,6 +154,22 @@ def test_the_way_to_sum_is_fixed_by_hand() -> None:
     assert "method" not in Coulomb(charges).data() and "method" in Coulomb(charges, method="mesh").data()
     with pytest.raises(BackendError, match="needs as many along each side"):
         Model(Coulomb(charges, mesh=(4, 4, 4), order=8), ["Na", "Cl"])(atoms)
+
+
+def test_atoms_on_top_of_each_other_are_refused() -> None:
+    """Also an image of an atom, and in any structure of a batch; excluded pairs may stand where they like."""
+    model = Model(Coulomb(Charges({"Na": 1, "Cl": -1})), ["Na", "Cl"])
+    good, bad = rock_salt(1), rock_salt(1)
+    bad.positions[5] = bad.positions[2] + bad.cell[1]
+    with pytest.raises(DataError, match="energy of structure 1 was asked for. Atoms 2 and 5 stand on top"):
+        model([good, bad])
+    with pytest.raises(DataError, match="Atoms 2 and 5"):
+        bad.calc = model.calculator()
+        bad.get_potential_energy()
+    assert torch.isfinite(Model(Pair(cutoff=4.0), ["Na", "Cl"])(bad).energy).all()
+    molecule = Atoms("NaCl", np.zeros((2, 3)))
+    molecule.info["excluded"] = [[0, 1]]
+    assert Model(Coulomb(Charges({"Na": 1, "Cl": -1})), ["Na", "Cl"]).prepare(molecule).atoms == 2
 
 
 def test_a_shift_of_learned_charges_is_a_gauge() -> None:
