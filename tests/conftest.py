@@ -15,6 +15,7 @@ import pytest  # noqa: E402
 SHARED = ("laws",)  # folders whose files share what is slow to make
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each file, or folder of those above, goes to one process as a whole."""
     for item in items:
