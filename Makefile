@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: test demo lint clean
 
 test: $(READY)
-	$(BIN)/python -m pytest -rs -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: $(READY)
 	$(BIN)/composer demo

@@ -1,4 +1,4 @@
-"""Settings of all tests: quick builds, one thread, idle threads that sleep. Set before anything is imported."""
+"""Settings of all tests: quick builds, one thread, idle threads that sleep, set before anything is imported; and which process gets which file."""
 
 import os
 
@@ -9,15 +9,21 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 
 SHARED = ("laws",)  # folders whose files share what is slow to make
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Each file, or folder of those above, goes to one process as a whole."""
-    for item in items:
-        file = Path(item.path)
-        item.add_marker(pytest.mark.xdist_group(file.parent.name if file.parent.name in SHARED else f"{file.parent.name}.{file.stem}"))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Whole(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0])
+            return str(file.parent if file.parent.name in SHARED else file)
+
+    return Whole(config, log)
